@@ -1,0 +1,49 @@
+# Two commands:  make demo   and   make test.   Both call `make setup`, which only installs.
+# DEMO_ARGS goes to `interp demo` (try `make demo DEMO_ARGS=--no-app`), TEST_ARGS to pytest.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO_ARGS ?=
+TEST_ARGS ?=
+
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test test-slow lint bench clean
+
+help:
+	@echo "make demo       install, fetch, train, and open the browser on the features of a real model"
+	@echo "make test       install and prove the project (lint, types, architecture, tests)"
+	@echo "make setup      only install, into $(VENV)"
+	@echo "make test-slow  the longer proofs"
+	@echo "make bench      the benchmarks, as ratios measured side by side"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/interp demo $(DEMO_ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+test: setup lint
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow $(TEST_ARGS)
+
+bench: setup
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
