@@ -1,7 +1,7 @@
 """Where everything a run writes lies: the workspace folder and the names inside it.
 
     <workspace>/assets/<name>/                              downloads, pinned by hash
-    <workspace>/models/<name>/                              models fetched, converted or trained here
+    <workspace>/models/<name>/                              models fetched or trained here
     <workspace>/corpora/<name>/                             labelled documents
     <workspace>/stores/<store>/                             captured activations
     <workspace>/dictionaries/<model>/<site>/<name>/         trained dictionaries

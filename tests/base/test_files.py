@@ -12,9 +12,14 @@ from interp.workspace import Workspace, safe
 def test_an_interrupted_write_leaves_the_old_bytes(tmp_path):
     path = tmp_path / "deep" / "a.json"
     write_json(path, {"a": 1})
-    with pytest.raises(KeyboardInterrupt), replacing(path) as partial:
-        partial.write_text("half")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with replacing(path) as partial:
+            partial.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert read_json(path) == {"a": 1}
 
 

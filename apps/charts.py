@@ -1,0 +1,139 @@
+"""The charts, as ECharts options: data in, one dictionary out, no Streamlit.
+
+Points are sent as a data frame (Arrow), so that a chart of 20,000 units is a quarter megabyte.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from apps.theme import Mark
+
+MOST_POINTS = 20_000
+"""More units than this are drawn as a seeded random sample, and the caption says so."""
+
+_GRID = {"left": 6, "right": 10, "top": 34, "bottom": 4}
+
+
+def sample(rows: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:
+    """At most ``most`` of the rows, the same ones every time, in order."""
+    if len(rows) <= most:
+        return rows
+    chosen = np.random.default_rng(0).choice(len(rows), size=most, replace=False)
+    return rows[np.sort(chosen)]
+
+
+def scatter(
+    frames: Mapping[str, pd.DataFrame],
+    marks: Mapping[str, Mark],
+    *,
+    x: tuple[str, str],
+    y: tuple[str, str],
+    dark: bool,
+) -> dict[str, Any]:
+    """Units as points, one series a basis.
+
+    Args:
+        frames: per basis, columns ``unit`` and those of ``x`` and ``y``.
+        marks: colour and shape per basis.
+        x: column and label of the horizontal axis, which is logarithmic.
+        y: column and label of the vertical axis.
+        dark: whether the page is dark.
+    """
+    series = [
+        {
+            "type": "scatter",
+            "name": basis,
+            "datasetIndex": number,
+            "encode": {"x": x[0], "y": y[0], "tooltip": ["unit", x[0], y[0]]},
+            "symbol": marks[basis].symbol,
+            "symbolSize": 7 if len(frame) < 3000 else 5,
+            "itemStyle": {"color": marks[basis].colour(dark), "opacity": 0.62},
+            "selectedMode": "single",
+            "select": {"itemStyle": {"opacity": 1, "borderColor": "#888", "borderWidth": 2}},
+            "emphasis": {"scale": 1.6},
+        }
+        for number, (basis, frame) in enumerate(frames.items())
+    ]
+    return {
+        "animation": False,
+        "grid": _GRID,
+        "legend": {"top": 0, "left": 0, "itemWidth": 10, "itemHeight": 10},
+        "tooltip": {
+            "trigger": "item",
+            "formatter": f"{{a}} {{@unit}}<br>{y[1]} {{@{y[0]}}}<br>{x[1]} {{@{x[0]}}}",
+        },
+        "dataset": [{"source": frame} for frame in frames.values()],
+        "xAxis": {"type": "log", "name": x[1], "max": 1, **_axis()},
+        "yAxis": {"type": "value", "name": y[1], "scale": True, **_axis(40)},
+        "series": series,
+    }
+
+
+def ecdf(
+    values: Mapping[str, np.ndarray], marks: Mapping[str, Mark], *, label: str, dark: bool
+) -> dict[str, Any]:
+    """Per basis, the share of units whose value is at most x, at 201 quantiles."""
+    share = np.linspace(0, 1, 201)
+    series: list[dict[str, Any]] = []
+    for number, (basis, found) in enumerate(values.items()):
+        points = np.stack([np.quantile(found, share), share], axis=1)
+        series.append(
+            {
+                "type": "line",
+                "name": f"{basis} ({len(found):,})",
+                "data": points.round(4).tolist(),
+                "showSymbol": False,
+                "itemStyle": {"color": marks[basis].colour(dark)},
+                "lineStyle": {"width": 2, "type": ["solid", "dashed", "dotted"][number % 3]},
+            }
+        )
+    return {
+        "animation": False,
+        "grid": _GRID,
+        "legend": {"top": 0, "left": 0, "itemWidth": 22, "itemHeight": 8},
+        "tooltip": {"trigger": "axis"},
+        "xAxis": {"type": "value", "name": label, "scale": True, **_axis()},
+        "yAxis": {"type": "value", "min": 0, "max": 1, "name": "share of units", **_axis(44)},
+        "series": series,
+    }
+
+
+def histogram(counts: np.ndarray, edges: np.ndarray, colour: str) -> dict[str, Any]:
+    """Counts on a logarithmic axis over bins that grow by powers of two; empty ends left out."""
+    present = np.flatnonzero(np.asarray(counts))
+    if not len(present):
+        return {}
+    bins = range(int(present[0]), int(present[-1]) + 1)
+    return {
+        "animation": False,
+        "grid": {**_GRID, "top": 10},
+        "tooltip": {"trigger": "axis", "axisPointer": {"type": "shadow"}},
+        "xAxis": {
+            "type": "category",
+            "data": [f"{edges[b]:.2g}" for b in bins],
+            "name": "activation, from",
+            **_axis(),
+            "axisLabel": {"hideOverlap": True},
+        },
+        "yAxis": {"type": "log", "min": 0.8, "name": "tokens (log)", **_axis(44)},
+        "series": [
+            {
+                "type": "bar",
+                "name": "tokens",
+                "data": [int(counts[b]) or None for b in bins],
+                "barCategoryGap": "12%",
+                "itemStyle": {"color": colour, "opacity": 0.85},
+            }
+        ],
+    }
+
+
+def _axis(gap: int = 26) -> dict[str, Any]:
+    return {
+        "nameLocation": "middle",
+        "nameGap": gap,
+        "splitLine": {"lineStyle": {"opacity": 0.3}},
+    }

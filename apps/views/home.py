@@ -1,0 +1,153 @@
+"""Home: what the workspace holds, in which state, and what to look at first."""
+
+import streamlit as st
+
+from apps import _cache, inventory, parts
+from apps.inventory import Item
+from apps.navigation import link
+from apps.theme import marks, unit_noun
+from interp.workspace import Workspace
+
+
+def show() -> None:
+    """Draw the page."""
+    workspace = Workspace.at()
+    tables = _cache.tables(workspace)
+    st.html('<div class="unit-title"><h1>Workbench</h1></div>')
+    st.html(f'<p class="addr">workspace <b>{parts.text(workspace.root)}</b></p>')
+    shelves = {
+        "Unit tables": (tables, _units),
+        "Dictionaries": (inventory.dictionaries(workspace), _dictionaries),
+        "Activation stores": (inventory.stores(workspace), _stores),
+        "Models": (inventory.models(workspace), _models),
+    }
+    if not any(items for items, _ in shelves.values()):
+        _empty()
+        return
+    _sites(tables)
+    for title, (items, draw) in shelves.items():
+        st.subheader(f"{title} · {len(items)}", anchor=False)
+        if items:
+            st.html(draw(items))
+        else:
+            st.html(f'<p class="lede">none yet: {_COMMANDS[title]}</p>')
+
+
+_COMMANDS = {
+    "Unit tables": "<code>interp extract STORE SITE</code> measures units",
+    "Dictionaries": "<code>interp train STORE SITE</code> trains one",
+    "Activation stores": "<code>interp capture MODEL SITE</code> writes one",
+    "Models": "<code>interp models get smollm2-135m</code> fetches one",
+}
+
+
+def _empty() -> None:
+    st.info("This workspace is empty. One command fills it with a toy and a real model:")
+    st.code("make demo        # or, where interp is installed:  interp demo", language="bash")
+    st.html(
+        '<p class="lede">It fetches the models and the corpus, captures activations, trains sparse '
+        "autoencoders and measures their units; the first ones can be browsed here after a few "
+        "minutes. To look at another workspace, start <code>interp app --workspace FOLDER</code>."
+        "</p>"
+    )
+
+
+def _sites(tables: list[Item]) -> None:
+    """One card a site: the way in."""
+    dark = st.context.theme.type == "dark"
+    places = [(m, s) for m, found in inventory.sites(tables).items() for s in found]
+    if not places:
+        return
+    for start in range(0, len(places), 3):
+        for column, (model, site) in zip(st.columns(3), places[start : start + 3], strict=False):
+            mine = [item for item in tables if item.name.startswith(f"{model}/{site}/")]
+            counts = {
+                item.name.split("/")[2]: item.facts["units"]
+                for item in mine
+                if item.state == "ready"
+            }
+            look = marks(list(counts))
+            lines = "".join(
+                f"<div>{parts.swatch(look[basis], dark)}{parts.text(basis)} "
+                f'<span class="why">{count:,} {unit_noun(basis)}s</span></div>'
+                for basis, count in counts.items()
+            )
+            with column, st.container(border=True):
+                st.html(
+                    f"<b>{parts.text(model)}</b> <span class='addr'>{parts.text(site)}</span>"
+                    f'<div class="rows">{lines}</div>'
+                )
+                link("units", "Browse its units", ":material/scatter_plot:", site=f"{model}/{site}")
+
+
+def _units(items: list[Item]) -> str:
+    return parts.rows(
+        ["table", "units", "tokens", "store", "state"],
+        (
+            [
+                parts.text(item.name),
+                parts.number(item.facts.get("units")),
+                parts.number(item.facts.get("rows")),
+                parts.text(item.facts.get("store", "")),
+                parts.state(item.state, item.note),
+            ]
+            for item in items
+        ),
+        numeric=(1, 2),
+    )
+
+
+def _dictionaries(items: list[Item]) -> str:
+    return parts.rows(
+        ["dictionary", "held-out FVE", "L0", "dead", "loss recovered", "seed", "state"],
+        (
+            [
+                parts.text(item.name),
+                parts.number(item.facts.get("fve")),
+                parts.number(item.facts.get("l0")),
+                parts.percent(item.facts.get("dead_fraction")),
+                parts.percent(item.facts.get("loss_recovered")),
+                parts.text(_made(item, "seed")),
+                parts.state(item.state, item.note),
+            ]
+            for item in items
+        ),
+        numeric=(1, 2, 3, 4),
+    )
+
+
+def _stores(items: list[Item]) -> str:
+    return parts.rows(
+        ["store", "model", "corpus", "tokens", "sites", "state"],
+        (
+            [
+                parts.text(item.name),
+                parts.text(item.facts.get("model", "")),
+                parts.text(item.facts.get("corpus", "")),
+                parts.number(item.facts.get("rows")),
+                parts.text(", ".join(item.facts.get("sites", []))),
+                parts.state(item.state, item.note),
+            ]
+            for item in items
+        ),
+        numeric=(3,),
+    )
+
+
+def _models(items: list[Item]) -> str:
+    return parts.rows(
+        ["model", "commit", "state"],
+        (
+            [
+                parts.text(item.name),
+                parts.text(_made(item, "commit")[:12]),
+                parts.state(item.state, item.note),
+            ]
+            for item in items
+        ),
+    )
+
+
+def _made(item: Item, key: str) -> str:
+    value = item.facts.get("provenance", {}).get(key)
+    return "–" if value in (None, "") else str(value)

@@ -1,0 +1,121 @@
+"""Your text: which units of which basis fire on each token of a text of one's own."""
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from apps import _cache, contexts, inventory, parts
+from apps.navigation import link
+from apps.theme import marks, unit_noun
+from apps.tokens import plain, strip
+from interp.errors import InterpError
+from interp.store import ActivationStore
+from interp.workspace import Workspace
+
+if TYPE_CHECKING:
+    from apps.reading import Reading
+
+LONGEST = 20_000
+"""Characters accepted at all; the model's own limit, in tokens, is checked after tokenizing."""
+UNITS = 8
+
+
+def show() -> None:
+    """Draw the page."""
+    workspace = Workspace.at()
+    st.title("Your text", anchor=False)
+    tables = [item for item in _cache.tables(workspace) if item.state == "ready"]
+    places = [f"{m}/{s}" for m, found in inventory.sites(tables).items() for s in found]
+    if not places:
+        st.info("No unit table here yet. `interp extract STORE SITE` measures a site's units.")
+        link("home", "What the workspace holds", ":material/home:")
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        place = st.selectbox("Site", places, key="site", bind="query-params", width=420)
+        known = [item.name.split("/")[2] for item in tables if item.name.startswith(f"{place}/")]
+        chosen = st.pills(
+            "Bases", known, selection_mode="multi", default=known, key="bases", bind="query-params"
+        )
+    text = st.text_area(
+        "Text",
+        key="text",
+        bind="query-params",
+        height=110,
+        max_chars=LONGEST,
+        placeholder="Type or paste a passage, then press Ctrl+Enter.",
+    )
+    if not text or not text.strip():
+        st.caption("The model runs on this machine; the text goes nowhere else.")
+        return
+    if not chosen:
+        st.info("Choose at least one basis.")
+        return
+    try:
+        model, _, site = place.partition("/")
+        _answer(workspace, model, site, tuple(chosen), text)
+    except InterpError as error:
+        st.error(str(error))
+
+
+def _answer(
+    workspace: Workspace, model: str, site: str, chosen: tuple[str, ...], text: str
+) -> None:
+    tables = [_cache.table(workspace.units(model, site, basis)) for basis in chosen]
+    store = _cache.store(workspace.store(tables[0].store))
+    for table in tables:
+        contexts.check_match(table, store)
+    reading = _cache.reading(workspace, tables, text)
+    token = _token(reading)
+    dark = st.context.theme.type == "dark"
+    look = marks(chosen)
+    for basis in chosen:
+        st.html(
+            f'<div class="stratum"><b>{parts.swatch(look[basis], dark)}{parts.text(basis)}</b>'
+            f"<span>{unit_noun(basis)}s by the share of their own maximum reached</span></div>"
+        )
+        _units(workspace, (model, site, basis), reading, store, token)
+
+
+def _token(reading: "Reading") -> int | None:
+    """The token to rank by, or None for the whole text."""
+    names = [f"{at}: {plain(piece)}" for at, piece in enumerate(reading.pieces) if piece]
+    picked = st.selectbox(
+        "Rank units by",
+        ["the whole text", *names],
+        key="token",
+        bind="query-params",
+        width=320,
+        help="one token, or the strongest token of the text for each unit",
+    )
+    return None if picked == "the whole text" else int(picked.partition(":")[0])
+
+
+def _units(
+    workspace: Workspace,
+    place: tuple[str, str, str],
+    reading: "Reading",
+    store: ActivationStore,
+    token: int | None,
+) -> None:
+    from apps.reading import strongest
+
+    table = _cache.table(workspace.units(*place))
+    values = reading.activations[place[2]]
+    units = strongest(values, table.columns["max"], UNITS, token)
+    if not units:
+        st.caption("No unit of this basis fires here.")
+        return
+    score = table.columns.get("monosemanticity")
+    for unit in units:
+        peak = int(values[:, unit].argmax()) if token is None else token
+        share = float(values[peak, unit] / table.columns["max"][unit])
+        note = f" · monosemanticity {parts.number(float(score[unit]))}" if score is not None else ""
+        tokens = contexts.tokens(store, reading.ids, reading.pieces, values[:, unit])
+        left, right = st.columns([1, 6], vertical_alignment="center")
+        with left:
+            link("unit", f"{unit_noun(place[2])} {unit}", unit=f"{'/'.join(place)}/{unit}")
+        with right:
+            st.html(
+                f"{strip(tokens, float(table.columns['max'][unit]), peak=peak)}"
+                f'<span class="tk-legend">{share:.0%} of its maximum{note}</span>'
+            )

@@ -1,0 +1,43 @@
+"""``interp app``: browse the workspace in a web browser, on this machine only."""
+
+import argparse
+import subprocess
+import sys
+from typing import Any
+
+from interp.cli.say import say
+from interp.workspace import Workspace
+
+EXAMPLE = """\
+  interp app
+  interp app --port 8600 --no-browser"""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Declare what this verb takes."""
+    parser.add_argument("--port", type=int, default=8501, help="port on localhost [8501]")
+    parser.add_argument(
+        "--no-browser", action="store_true", help="print the address but open no browser window"
+    )
+
+
+def start(workspace: Workspace, port: int, *, browser: bool) -> "subprocess.Popen[bytes]":
+    """Start the app as a process of its own; it listens on 127.0.0.1 only.
+
+    It is a module run by name: the command line stands below the app and cannot import it.
+    """
+    command = [sys.executable, "-m", "apps.launch", "--workspace", str(workspace.root)]
+    command += ["--port", str(port), *([] if browser else ["--no-browser"])]
+    return subprocess.Popen(command)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Serve until Ctrl-C."""
+    process = start(Workspace.at(args.workspace), args.port, browser=not args.no_browser)
+    say(args, f"http://localhost:{args.port}  (Ctrl-C closes it)")
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        code = process.wait()
+    return {"port": args.port, "exit": code}

@@ -1,0 +1,54 @@
+"""``interp extract``: measure the units of neurons, dictionaries and controls."""
+
+import argparse
+from typing import Any
+
+from interp.cli.bars import bar
+from interp.cli.flags import add_config, read_config
+from interp.cli.say import say, table
+from interp.cli.verify import store_path
+from interp.workspace import Workspace
+
+EXAMPLE = """\
+  interp extract smollm2-135m resid_post.9
+  interp extract shakespeare-1l mlp_post.0 --bases neurons batchtopk-4096-k16-s0"""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Declare what this verb takes."""
+    from interp.features import ExtractConfig
+
+    parser.add_argument("store", help="name of a store in the workspace, or its folder")
+    parser.add_argument("site", help="a site of that store, such as resid_post.9")
+    parser.add_argument(
+        "--bases",
+        nargs="+",
+        metavar="BASIS",
+        help="neurons, random, and names of dictionaries [neurons, random and every dictionary]",
+    )
+    parser.add_argument(
+        "--no-model", action="store_true", help="leave out the logit lens, which needs the model"
+    )
+    parser.add_argument("--device", help="cpu or cuda [cuda where there is one]")
+    add_config(parser, ExtractConfig)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Do it and return the result."""
+    from interp.features import ExtractConfig, extract, find_bases
+    from interp.models import load_model
+    from interp.store import ActivationStore
+
+    workspace = Workspace.at(args.workspace)
+    store = ActivationStore.open(store_path(workspace, args.store))
+    config = read_config(ExtractConfig, args)
+    bases = find_bases(store, args.site, args.bases, workspace, seed=config.seed)
+    model = None if args.no_model else load_model(store.model, workspace=workspace)
+    with bar(f"extract {args.site}", "rows", args) as progress:
+        units = extract(
+            bases, store, model=model, config=config, workspace=workspace, progress=progress
+        )
+    rows = units.summary()
+    table(args, rows)
+    say(args, f"\nnow: interp units {args.store} {args.site}, or interp app")
+    return {"tables": rows}

@@ -1,0 +1,77 @@
+"""Command-line flags from config dataclasses, so that no setting has two descriptions."""
+
+import argparse
+import dataclasses
+import types
+import typing
+from typing import Any, TypeVar
+
+from interp.config import field_docs, field_types, from_dict
+
+T = TypeVar("T")
+
+
+def add_config(
+    parser: argparse.ArgumentParser, *configs: type, skip: typing.Collection[str] = ()
+) -> None:
+    """Add a flag for each field of each config class, with its docstring and default as help.
+
+    A field that several classes share becomes one flag; its help is that of the first class.
+    """
+    seen = set(skip)
+    for config in configs:
+        group = parser.add_argument_group(config.__name__)
+        for field in dataclasses.fields(config):
+            if field.name in seen:
+                continue
+            seen.add(field.name)
+            _add_field(group, config, field)
+
+
+def _add_field(
+    group: argparse._ArgumentGroup,  # type: ignore[reportPrivateUsage]
+    config: type,
+    field: dataclasses.Field[Any],
+) -> None:
+    hint = field_types(config)[field.name]
+    text = field_docs(config).get(field.name, "")
+    if field.default not in (dataclasses.MISSING, None, ""):
+        text = f"{text} [{field.default}]"
+    options: dict[str, Any] = {
+        "dest": field.name,
+        "default": argparse.SUPPRESS,
+        "help": text.replace("%", "%%"),
+    }
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        (hint,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
+    if typing.get_origin(hint) is typing.Literal:
+        options["choices"] = typing.get_args(hint)
+    elif typing.get_origin(hint) is tuple:
+        options |= {"nargs": "+", "type": typing.get_args(hint)[0], "metavar": "N"}
+    elif hint is bool:
+        options["action"] = argparse.BooleanOptionalAction
+    else:
+        options |= {"type": count if hint is int else hint, "metavar": hint.__name__.upper()}
+    group.add_argument("--" + field.name.replace("_", "-"), **options)
+
+
+def count(text: str) -> int:
+    """An integer, also written 300k or 2M or 1e6 or 1_000_000."""
+    scale = {"k": 1_000, "m": 1_000_000}.get(text[-1:].lower(), 1)
+    number = float(text[:-1] if scale > 1 else text) * scale
+    if number != int(number):
+        raise ValueError(text)
+    return int(number)
+
+
+count.__name__ = "int"  # argparse names the type in its messages
+
+
+def read_config(cls: type[T], args: argparse.Namespace) -> T:
+    """Build a config from the flags that were given; fields without a flag keep their default.
+
+    Raises:
+        ConfigError: the config refuses the values.
+    """
+    given = {name: getattr(args, name) for name in field_types(cls) if hasattr(args, name)}
+    return from_dict(cls, given)

@@ -1,0 +1,60 @@
+"""``interp train``: train a dictionary on stored activations."""
+
+import argparse
+from typing import Any
+
+from interp.cli.bars import bar
+from interp.cli.flags import add_config, read_config
+from interp.cli.say import say
+from interp.cli.verify import store_path
+from interp.files import read_json
+from interp.workspace import Workspace
+
+EXAMPLE = """\
+  interp train smollm2-135m resid_post.9 --architecture batchtopk --k 32 --expansion 8
+  interp train shakespeare-1l mlp_post.0 --architecture topk --k 16 --latents 4096 --seed 1"""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Declare what this verb takes; an architecture's fields are flags by themselves."""
+    from interp.sae import TrainConfig, architectures
+
+    known = architectures()
+    parser.add_argument("store", help="name of a store in the workspace, or its folder")
+    parser.add_argument("site", help="a site of that store, such as resid_post.9")
+    parser.add_argument(
+        "--architecture", choices=list(known), default="batchtopk", help="which [batchtopk]"
+    )
+    parser.add_argument("--device", help="cpu or cuda [cuda where there is one]")
+    add_config(parser, TrainConfig, *known.values())
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Do it and return the result."""
+    from interp.sae import TrainConfig, architectures, train
+    from interp.store import ActivationStore
+
+    workspace = Workspace.at(args.workspace)
+    store = ActivationStore.open(store_path(workspace, args.store))
+    architecture = read_config(architectures()[args.architecture], args)
+    config = read_config(TrainConfig, args)
+    with bar(f"train {args.architecture} {args.site}", "tok", args) as progress:
+        dictionary = train(
+            store,
+            args.site,
+            architecture,
+            config,
+            workspace=workspace,
+            device=args.device,
+            progress=progress,
+        )
+    name = f"{architecture.label(dictionary.d_in)}-s{config.seed}"
+    path = workspace.dictionary(store.model, dictionary.origin.site, name)
+    metrics = read_json(path / "metrics.json")
+    heldout = metrics["heldout"]
+    say(
+        args,
+        f"{name}: FVE {heldout['fve']:.3f}, L0 {heldout['l0']:.1f}, {heldout['dead']:,} of "
+        f"{heldout['latents']:,} latents silent on {heldout['rows']:,} held-out rows; {path}",
+    )
+    return {"dictionary": name, "path": str(path), "metrics": metrics}

@@ -1,0 +1,71 @@
+"""Units of every kind on one scale: neurons, dictionary latents and random controls.
+
+`extract` measures the units of several bases in one pass over a store and writes one table a
+basis; `open_units` reads them. Names load on first use (PEP 562), so that browsing tables
+(`UnitTable`, `Address`) needs no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from interp.features.address import Address
+    from interp.features.bases import (
+        Basis,
+        DictionaryBasis,
+        NeuronBasis,
+        RandomDirections,
+        find_bases,
+        neurons,
+        random_directions,
+    )
+    from interp.features.config import ExtractConfig
+    from interp.features.extract import extract
+    from interp.features.table import Stratum, UnitTable
+    from interp.features.units import Units, open_units
+
+_HOME = {
+    "Address": "address",
+    "Basis": "bases",
+    "DictionaryBasis": "bases",
+    "ExtractConfig": "config",
+    "NeuronBasis": "bases",
+    "RandomDirections": "bases",
+    "Stratum": "table",
+    "UnitTable": "table",
+    "Units": "units",
+    "extract": "extract",
+    "find_bases": "bases",
+    "neurons": "bases",
+    "open_units": "units",
+    "random_directions": "bases",
+}
+
+__all__ = [
+    "Address",
+    "Basis",
+    "DictionaryBasis",
+    "ExtractConfig",
+    "NeuronBasis",
+    "RandomDirections",
+    "Stratum",
+    "UnitTable",
+    "Units",
+    "extract",
+    "find_bases",
+    "neurons",
+    "open_units",
+    "random_directions",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'interp.features' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"interp.features.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,311 @@
+"""Bases: ways of cutting one site's activations into non-negative units.
+
+The neurons of the site, the latents of a dictionary and random directions are measured in the same
+way, so each is a `Basis`: rows in, ``[rows, units]`` ≥ 0 out, and a direction for each unit.
+A unit is *active* on a token where its value is above 0.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from interp.errors import ConfigError, DataError, FormatError, UnknownName
+from interp.sae import Dictionary, load_dictionary
+from interp.sae.base import ThresholdDictionary
+from interp.sae.files import WEIGHTS, read_config
+from interp.store import ActivationStore
+from interp.workspace import Workspace
+
+SAMPLE_ROWS = 16_384
+"""Rows on which the thresholds of random directions are measured."""
+RANDOM_DENSITY = 0.01
+"""Share of tokens on which a random direction is active."""
+
+
+@runtime_checkable
+class Basis(Protocol):
+    """What can be extracted."""
+
+    @property
+    def name(self) -> str:
+        """The basis' part of a unit's address."""
+        ...
+
+    @property
+    def site(self) -> str:
+        """Short name of the site it reads."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """``neurons``, ``random``, or a dictionary's architecture."""
+        ...
+
+    @property
+    def signed(self) -> bool:
+        """Whether units 2i and 2i + 1 are the two sides of neuron i."""
+        ...
+
+    @property
+    def n_units(self) -> int:
+        """How many units there are."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of whatever decides what `encode` returns."""
+        ...
+
+    def encode(self, x: Float[Tensor, "n width"]) -> Float[Tensor, "n units"]:
+        """Activations of the units, all ≥ 0."""
+        ...
+
+    def directions(self) -> Float[Tensor, "units width"]:
+        """What each unit stands for at the site, as a vector."""
+        ...
+
+    def label(self, index: int) -> str:
+        """What a unit is called within its basis."""
+        ...
+
+
+class NeuronBasis:
+    """The site's own coordinates.
+
+    Where a site takes both signs, its neurons are split into + and - units (index 2i is +, 2i + 1
+    is -): a sparse coordinate can stand for one thing above zero and another below.
+    """
+
+    name = kind = "neurons"
+
+    def __init__(self, site: str, width: int, *, signed: bool) -> None:
+        """Neurons of a site of the given width."""
+        self.site, self.width, self.signed = site, width, signed
+        self.n_units = 2 * width if signed else width
+        self.fingerprint = f"neurons {width} {signed}"
+
+    def encode(self, x: Float[Tensor, "n width"]) -> Float[Tensor, "n units"]:
+        """Positive parts, and negative parts beside them if the site is signed.
+
+        Raises:
+            DataError: the rows are not as wide as the site.
+        """
+        _check_width(self, x, self.width)
+        if not self.signed:
+            return x.relu()
+        return torch.stack([x.relu(), (-x).relu()], dim=-1).flatten(1)
+
+    def directions(self) -> Float[Tensor, "units width"]:
+        """Unit vectors, with their sign."""
+        eye = torch.eye(self.width)
+        return torch.stack([eye, -eye], dim=1).flatten(0, 1) if self.signed else eye
+
+    def label(self, index: int) -> str:
+        """``12+``, ``12-``, or ``12``."""
+        return f"{index // 2}{'+-'[index % 2]}" if self.signed else str(index)
+
+
+class RandomDirections:
+    """The control: seeded directions, uniform on the sphere, cut to a sparse density.
+
+    A unit is z = p · [p > t] with p = (x - μ) · u: the projection of the centred row, kept where it
+    exceeds the direction's own 1 - ``RANDOM_DENSITY`` quantile (at least 0). Left unthresholded, a
+    projection is active on half of all tokens and comparing it to sparse latents would compare
+    densities.
+    """
+
+    name = kind = "random"
+    signed = False
+
+    def __init__(
+        self, site: str, sample: Float[Tensor, "rows width"], *, n: int, seed: int
+    ) -> None:
+        """Draw ``n`` directions and measure their thresholds on a sample of rows."""
+        self.site, self.n_units, self.width = site, n, sample.shape[1]
+        draw = np.random.default_rng([seed, 0x5EED])
+        vectors = torch.from_numpy(draw.normal(size=(n, self.width))).float()
+        self._vectors = functional.normalize(vectors, dim=1)
+        self._mean = sample.mean(dim=0)
+        pre = (sample - self._mean) @ self._vectors.T
+        kept = max(1, round(RANDOM_DENSITY * len(sample)))
+        self._threshold = pre.topk(min(kept + 1, len(sample)), dim=0).values[-1].clamp_min(0)
+        self.fingerprint = _hash([self._vectors, self._mean, self._threshold])
+
+    def encode(self, x: Float[Tensor, "n width"]) -> Float[Tensor, "n units"]:
+        """Centred projections above their thresholds, the rest zero.
+
+        Raises:
+            DataError: the rows are not as wide as the site.
+        """
+        _check_width(self, x, self.width)
+        pre = (x - self._mean) @ self._vectors.T
+        return pre * (pre > self._threshold)
+
+    def directions(self) -> Float[Tensor, "units width"]:
+        """The unit vectors."""
+        return self._vectors
+
+    def label(self, index: int) -> str:
+        """The index."""
+        return str(index)
+
+
+class DictionaryBasis:
+    """The latents of a trained dictionary."""
+
+    signed = False
+
+    def __init__(self, dictionary: Dictionary, name: str | None = None) -> None:
+        """Wrap a dictionary; by default its name is its architecture's label."""
+        self.dictionary = dictionary
+        self.name = name or dictionary.config.label(dictionary.d_in)
+        self.site, self.kind = dictionary.origin.site, dictionary.kind
+        self.n_units = dictionary.n_latents
+        self.fingerprint = _hash([tensor for _, tensor in sorted(dictionary.state_dict().items())])
+
+    def encode(self, x: Float[Tensor, "n width"]) -> Float[Tensor, "n units"]:
+        """Latents of raw activations.
+
+        Raises:
+            DataError: the rows are not as wide as the site.
+        """
+        with torch.no_grad():
+            x = x.to(self.dictionary.W_enc.device)
+            if isinstance(self.dictionary, ThresholdDictionary):
+                # The same values in place: allocating the result anew costs as much as encoding.
+                pre = self.dictionary.pre_activations(x)
+                return pre.mul_(pre > self.dictionary.threshold)
+            return self.dictionary.encode(x)
+
+    def directions(self) -> Float[Tensor, "units width"]:
+        """The decoder's rows."""
+        return self.dictionary.directions()
+
+    def label(self, index: int) -> str:
+        """The index."""
+        return str(index)
+
+
+def neurons(store: ActivationStore, site: str) -> NeuronBasis:
+    """The neurons of a site, split by sign if any activation of the store is negative.
+
+    Raises:
+        UnknownName: the store has no such site.
+    """
+    place = store.site(site)
+    return NeuronBasis(place.name, place.width, signed=_any_negative(store, place.name))
+
+
+def random_directions(
+    store: ActivationStore, site: str, n: int | None = None, seed: int = 0
+) -> RandomDirections:
+    """Random directions as a control; as many as the site is wide unless told otherwise.
+
+    Raises:
+        UnknownName: the store has no such site.
+        ConfigError: ``n`` is below 1.
+        DataError: the store has no row besides sinks.
+    """
+    place = store.site(site)
+    count = place.width if n is None else n
+    if count < 1:
+        raise ConfigError(f"{count} random directions are too few; ask for at least one")
+    rows = store.rows_of("all")
+    if not len(rows):
+        raise DataError(f"store {store.name} has no rows besides attention sinks; capture more")
+    # Whole runs of rows from all over the store read faster than single ones.
+    runs = np.array_split(rows, max(1, len(rows) // 256))
+    keep = np.linspace(0, len(runs) - 1, min(len(runs), SAMPLE_ROWS // 256)).astype(int)
+    sample = store.take(place.name, np.concatenate([runs[i] for i in np.unique(keep)]))
+    return RandomDirections(place.name, torch.from_numpy(sample), n=count, seed=seed)
+
+
+def find_bases(
+    store: ActivationStore,
+    site: str,
+    names: Sequence[str] | None,
+    workspace: Workspace,
+    seed: int = 0,
+) -> list[Basis]:
+    """Bases of a site by name.
+
+    Args:
+        store: whose activations they read.
+        site: short or canonical name.
+        names: ``neurons``, ``random``, dictionary names; None means neurons, random and every
+            finished dictionary of this model and site.
+        workspace: where the dictionaries are.
+        seed: of the random directions.
+
+    Raises:
+        UnknownName: the store has no such site, or a name is none of these.
+        FormatError: a dictionary asked for cannot be read.
+    """
+    place = store.site(site)
+    found = _dictionaries(workspace, store.model, place.name)
+    wanted = ["neurons", "random", *found] if names is None else list(dict.fromkeys(names))
+    bases: list[Basis] = []
+    for name in wanted:
+        if name == "neurons":
+            bases.append(neurons(store, place.name))
+        elif name == "random":
+            bases.append(random_directions(store, place.name, seed=seed))
+        elif name in found:
+            bases.append(DictionaryBasis(load_dictionary(found[name]), name))
+        else:
+            remedy = f"`interp train {store.name} {place.name}` makes a dictionary."
+            raise UnknownName("basis", name, ["neurons", "random", *found], remedy)
+    return bases
+
+
+def _dictionaries(workspace: Workspace, model: str, site: str) -> dict[str, Path]:
+    folder = workspace.dictionary(model, site, "x").parent
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob("*")):
+        try:
+            if read_config(path).get("state") == "finished" and (path / WEIGHTS).is_file():
+                found[path.name] = path
+        except FormatError:
+            continue
+    return found
+
+
+def finished_dictionary(dictionary: Dictionary, workspace: Workspace) -> str | None:
+    """The folder name under which a workspace holds this very dictionary, or None."""
+    origin, wanted = dictionary.origin, DictionaryBasis(dictionary).fingerprint
+    label = dictionary.config.label(dictionary.d_in)
+    for name, path in _dictionaries(workspace, origin.model, origin.site).items():
+        if read_config(path).get("kind") != dictionary.kind or not name.startswith(label):
+            continue
+        if DictionaryBasis(load_dictionary(path), name).fingerprint == wanted:
+            return name
+    return None
+
+
+def _any_negative(store: ActivationStore, site: str) -> bool:
+    """Whether a site goes below zero anywhere; stops at the first block that does."""
+    return any(bool((values < 0).any()) for _, values in store.blocks(site))
+
+
+def _check_width(basis: Basis, x: Tensor, width: int) -> None:
+    if x.shape[-1] != width:
+        raise DataError(
+            f"{basis.name} of {basis.site} are {width} wide, but the rows are {x.shape[-1]} wide; "
+            "encode activations of that site"
+        )
+
+
+def _hash(tensors: Sequence[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
+        digest.update(plain.numpy().tobytes())
+    return digest.hexdigest()

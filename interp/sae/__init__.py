@@ -1,0 +1,31 @@
+"""Sparse autoencoders: store in, dictionary out.
+
+`train` runs an architecture (`TopK`, `BatchTopK`, ... see `architectures`) over a site of an
+activation store; `load_dictionary` reads the result; `reconstruction` measures it on held-out
+rows. A dictionary never knows its model.
+"""
+
+from interp.sae.architecture import Architecture, architectures, find_architecture
+from interp.sae.base import Dictionary, Origin
+from interp.sae.files import load_dictionary, save_dictionary
+from interp.sae.kinds.batchtopk import BatchTopK
+from interp.sae.kinds.topk import TopK
+from interp.sae.metrics import Reconstruction, reconstruction
+from interp.sae.train import train
+from interp.sae.trainer import TrainConfig
+
+__all__ = [
+    "Architecture",
+    "BatchTopK",
+    "Dictionary",
+    "Origin",
+    "Reconstruction",
+    "TopK",
+    "TrainConfig",
+    "architectures",
+    "find_architecture",
+    "load_dictionary",
+    "reconstruction",
+    "save_dictionary",
+    "train",
+]

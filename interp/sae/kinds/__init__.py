@@ -1,0 +1,1 @@
+"""One file an architecture; `interp.sae.architectures` finds them by itself."""

@@ -1,0 +1,80 @@
+"""A dictionary while it is trained: weights in scaled coordinates and what one step needs.
+
+With s the input scale, training sees x' = s·x. `fold` returns to raw activations: latents and
+biases divided by s, so that encode(x) = z'/s and decode gives x̂ = x̂'/s:
+
+    W_enc = encoderᵀ,  b_enc = b_enc'/s,  W_dec = decoder,  b_dec = b_dec'/s
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from interp.sae.base import Dictionary
+from interp.sae.kernels import StepResult, Weights
+
+
+class Learner(ABC):
+    """Weights, their constraint, and the architecture's own state."""
+
+    def __init__(self, d_in: int, latents: int, device: torch.device) -> None:
+        """Weights of the right shapes, all zero until `initialise`."""
+        self.weights = Weights(
+            encoder=torch.zeros(latents, d_in, device=device),
+            b_enc=torch.zeros(latents, device=device),
+            decoder=torch.zeros(latents, d_in, device=device),
+            b_dec=torch.zeros(d_in, device=device),
+        )
+
+    @abstractmethod
+    def step(
+        self, x: Float[Tensor, "n d_in"], variance: float, dead: Bool[Tensor, " latents"] | None
+    ) -> StepResult:
+        """Losses and gradients of one batch of scaled activations; updates `state` only."""
+
+    @abstractmethod
+    def dictionary(self, empty: Dictionary, scale: float) -> Dictionary:
+        """Fill an empty dictionary with the current weights, the scale folded in."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors beside the weights that a checkpoint must hold; updated in place."""
+        return {}
+
+    def initialise(self, centre: Float[Tensor, " d_in"], generator: torch.Generator) -> None:
+        """Random unit decoder rows, the encoder tied to them, b_dec at the data's centre.
+
+        Drawn on the CPU, so that a seed means the same weights on every device.
+        """
+        shape = self.weights.decoder.shape
+        rows = torch.randn(shape, generator=generator, dtype=torch.float32)
+        rows /= rows.norm(dim=1, keepdim=True)
+        self.weights.decoder.copy_(rows)
+        self.weights.encoder.copy_(rows)
+        self.weights.b_enc.zero_()
+        self.weights.b_dec.copy_(centre)
+
+    def constrain_gradients(self, gradients: Weights) -> None:
+        """Remove from each decoder row's gradient the part along the row, in place.
+
+        A step along the row would be undone by `constrain_weights`, yet fill Adam's moments.
+        """
+        rows = self.weights.decoder
+        along = (gradients.decoder * rows).sum(dim=1, keepdim=True)
+        gradients.decoder.addcmul_(along, rows, value=-1)
+
+    def constrain_weights(self) -> None:
+        """Return the decoder's rows to unit norm, in place."""
+        rows = self.weights.decoder
+        rows.div_(rows.norm(dim=1, keepdim=True).clamp_min_(torch.finfo(rows.dtype).tiny))
+
+
+@torch.no_grad()
+def fold(weights: Weights, empty: Dictionary, scale: float) -> Dictionary:
+    """Write scaled-coordinate weights into a dictionary of raw activations."""
+    empty.W_enc.copy_(weights.encoder.T)
+    empty.b_enc.copy_(weights.b_enc / scale)
+    empty.W_dec.copy_(weights.decoder)
+    empty.b_dec.copy_(weights.b_dec / scale)
+    return empty

@@ -1,0 +1,24 @@
+"""The activation store: HDF5 shards under one manifest. No torch.
+
+`ActivationStore` reads a sealed store, `ShuffledBatches` streams it for training, `StoreWriter`
+writes one, `verify` checks one.
+"""
+
+from interp.store.activations import ActivationStore
+from interp.store.schema import Manifest, StoredDocument
+from interp.store.shuffle import ShuffledBatches
+from interp.store.site import Site
+from interp.store.verify import verify
+from interp.store.vocabulary import Vocabulary
+from interp.store.writer import StoreWriter
+
+__all__ = [
+    "ActivationStore",
+    "Manifest",
+    "ShuffledBatches",
+    "Site",
+    "StoreWriter",
+    "StoredDocument",
+    "Vocabulary",
+    "verify",
+]

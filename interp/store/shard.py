@@ -1,0 +1,224 @@
+"""One shard file: written once, read safely.
+
+A file that claims to be a shard may be damaged or hostile, so nothing in it is believed before it
+is checked: h5py is asked only where the bytes of a dataset lie. Links, filters, object types,
+external and virtual storage, and bytes beyond the end of the file are refused before anything is
+allocated. The rows themselves are then read from those places straight into the caller's array:
+chunks are uncompressed, so this is what HDF5 would do, without its lock and its copies.
+"""
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import h5py
+import numpy as np
+
+from interp.errors import StoreCorrupt
+from interp.files import replacing, sha256, sync
+from interp.store.schema import CHUNK_ROWS, COLUMNS, DType
+
+LOCK = threading.RLock()
+"""HDF5 is not thread-safe everywhere; every use of h5py in this process holds this lock."""
+
+AGAIN = "run the same `interp capture` again: it recaptures just what is missing"
+REMEDY = f"delete that file and {AGAIN}"
+
+
+def activation_key(site: str) -> str:
+    """The dataset of a site's activations."""
+    return f"activations/{site}"
+
+
+# -- writing ------------------------------------------------------------------------------------
+
+
+def publish(
+    path: Path,
+    columns: Mapping[str, np.ndarray],
+    activations: Mapping[str, np.ndarray],
+    dtypes: Mapping[str, DType],
+) -> str:
+    """Write a shard file from whole arrays already in their stored types; return its SHA-256.
+
+    Raises:
+        ResourceError: no space is left, or the folder cannot be written.
+    """
+    with replacing(path) as partial:
+        try:
+            with LOCK:
+                _write(partial, columns, activations, dtypes)
+            with ThreadPoolExecutor(1) as pool:  # to disk and through the hash at the same time
+                flushed = pool.submit(sync, partial)
+                digest = sha256(partial)
+                flushed.result()
+        except BaseException:
+            with suppress(OSError):  # gives its space back
+                partial.unlink(missing_ok=True)
+            raise
+    return digest
+
+
+def _write(
+    path: Path,
+    columns: Mapping[str, np.ndarray],
+    activations: Mapping[str, np.ndarray],
+    dtypes: Mapping[str, DType],
+) -> None:
+    with h5py.File(path, "w", libver="v110", track_order=False) as file:
+        for name, dtype in COLUMNS.items():
+            _write_dataset(file, name, np.ascontiguousarray(columns[name], dtype=dtype))
+        for site, values in activations.items():
+            dataset = _write_dataset(file, activation_key(site), np.ascontiguousarray(values))
+            dataset.attrs["torch_dtype"] = dtypes[site]
+
+
+def _write_dataset(file: h5py.File, name: str, values: np.ndarray) -> h5py.Dataset:
+    # Whole chunks handed to HDF5 as they are run at the speed of a raw file.
+    rows = min(CHUNK_ROWS, len(values))
+    chunk = (rows, *values.shape[1:])
+    dataset = file.create_dataset(name, values.shape, values.dtype, chunks=chunk)
+    for start in range(0, len(values), rows):
+        block = values[start : start + rows]
+        if len(block) < rows:
+            padded = np.zeros(chunk, values.dtype)
+            padded[: len(block)] = block
+            block = padded
+        offset = (start, *([0] * (values.ndim - 1)))
+        dataset.id.write_direct_chunk(offset, block)
+    return dataset
+
+
+# -- reading ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where the rows of one dataset lie in one file."""
+
+    path: Path
+    stamp: tuple[int, int, int]
+    """Identity of the file when it was checked."""
+    chunk_rows: int
+    row_bytes: int
+    offsets: tuple[int, ...]
+    """Byte offset of each chunk."""
+
+    def read_into(self, out: np.ndarray, start: int) -> None:
+        """Fill ``out`` (C-contiguous) with rows from ``start`` on.
+
+        Raises:
+            StoreCorrupt: the file is missing, or no longer what was checked.
+        """
+        view = memoryview(out.reshape(-1).view(np.uint8))
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                if stamp(file.fileno()) != self.stamp:
+                    raise StoreCorrupt(f"shard {self.path} changed while it was read; open again")
+                row, stop, filled = start, start + len(out), 0
+                while row < stop:
+                    chunk, inside = divmod(row, self.chunk_rows)
+                    rows = min(stop - row, self.chunk_rows - inside)
+                    size = rows * self.row_bytes
+                    file.seek(self.offsets[chunk] + inside * self.row_bytes)
+                    _fill(file, view[filled : filled + size], self.path)
+                    row, filled = row + rows, filled + size
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+
+
+def _fill(file: BinaryIO, view: memoryview, path: Path) -> None:
+    while view:
+        count = cast(Any, file).readinto(view)
+        if not count:
+            raise StoreCorrupt(f"shard {path} ends early; {REMEDY}")
+        view = view[count:]
+
+
+def stamp(file: Path | int) -> tuple[int, int, int]:
+    """What tells one state of a file from another: inode, size, time of change.
+
+    Raises:
+        StoreCorrupt: the file is missing.
+    """
+    try:
+        status = os.stat(file)
+    except OSError as error:
+        raise _unreadable(Path(str(file)), error) from error
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _unreadable(path: Path, error: OSError) -> StoreCorrupt:
+    if isinstance(error, FileNotFoundError):
+        return StoreCorrupt(f"shard {path} is missing; {AGAIN}")
+    return StoreCorrupt(f"shard {path} is no readable HDF5 file; {REMEDY}")
+
+
+def locate(path: Path, wanted: Mapping[str, tuple[Sequence[int], np.dtype[Any]]]) -> list[Extent]:
+    """Where datasets lie in a shard, given their names, shapes and types.
+
+    Raises:
+        StoreCorrupt: the file is missing or no HDF5 file, or a dataset is not plainly what it
+            should be.
+    """
+    try:
+        before = stamp(path)  # compared at each read, it ties the offsets to these very bytes
+        with LOCK, h5py.File(path, "r", locking=False) as file:
+            return [
+                _extent(file, path, before, name, tuple(shape), dtype)
+                for name, (shape, dtype) in wanted.items()
+            ]
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        cause = error if isinstance(error, OSError) else OSError(str(error))
+        raise _unreadable(path, cause) from error
+
+
+def _extent(
+    file: h5py.File,
+    path: Path,
+    before: tuple[int, int, int],
+    name: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+) -> Extent:
+    def corrupt(what: str) -> StoreCorrupt:
+        return StoreCorrupt(f"shard {path}: dataset {name} {what}; {REMEDY}")
+
+    size = before[1]
+    if prod(shape) * dtype.itemsize > size:
+        raise corrupt(f"cannot hold {shape} numbers of {dtype} in {size} bytes")
+    found: Any = file
+    for part in name.split("/"):
+        if not isinstance(found, h5py.Group):
+            raise corrupt("is missing")
+        if not isinstance(found.get(part, getlink=True), h5py.HardLink):
+            raise corrupt("is missing or a link to elsewhere")
+        found = found[part]
+    if not isinstance(found, h5py.Dataset):
+        raise corrupt("is no dataset")
+    if found.shape != shape or found.dtype != dtype:
+        raise corrupt(f"is {found.dtype} {found.shape}, the manifest says {dtype} {shape}")
+    plist = found.id.get_create_plist()
+    if found.is_virtual or plist.get_external_count() or plist.get_nfilters():
+        raise corrupt("has external, virtual or filtered storage")
+    row_bytes = prod(shape[1:]) * dtype.itemsize
+    chunk = found.chunks or shape
+    if tuple(chunk[1:]) != shape[1:]:
+        raise corrupt("has chunks that split rows")
+    offsets: list[int] = []
+    for start in range(0, shape[0], chunk[0]):
+        if found.chunks is None:
+            offset, length = found.id.get_offset(), found.id.get_storage_size()
+        else:
+            info = found.id.get_chunk_info_by_coord((start, *([0] * (len(shape) - 1))))
+            offset, length = info.byte_offset, info.size
+        if offset is None or length < chunk[0] * row_bytes or offset + length > size:
+            raise corrupt(f"lacks the bytes of its rows from {start}")
+        offsets.append(int(offset))
+    return Extent(path, before, int(chunk[0]), row_bytes, tuple(offsets))

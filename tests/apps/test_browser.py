@@ -1,0 +1,230 @@
+"""The app as a person meets it: the real server, a real browser, links, keys and hostile tokens."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from apps import launch
+from interp.workspace import Workspace
+from tests.apps.workspace import LATENTS, MODEL, SITE, write_many
+
+CHROMIUM = os.environ.get("CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="no chromium on the PATH; set CHROMIUM to a Chromium's path"
+    ),
+]
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--no-first-run",
+]  # fmt: skip
+UNIT = f"{MODEL}/{SITE}/neurons"
+
+
+class Visit:
+    """One page of the browser, with everything it asked for and complained about."""
+
+    def __init__(self, page, base: str) -> None:
+        self.page, self.base = page, base
+        self.foreign: list[str] = []
+        self.errors: list[str] = []
+        self.received = 0
+        page.on("request", self._request)
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("websocket", lambda ws: ws.on("framereceived", self._frame))
+
+    def _request(self, request) -> None:
+        if not request.url.startswith((self.base, "data:", "blob:")):
+            self.foreign.append(request.url)
+
+    def _console(self, message) -> None:
+        # On a deep link Streamlit probes /<page>/_stcore/... before it finds its root.
+        probe = re.search(r"/_stcore/(health|host-config)$", message.location.get("url", ""))
+        if message.type == "error" and not probe:
+            self.errors.append(f"{message.text} {message.location}")
+
+    def _frame(self, payload) -> None:
+        self.received += len(payload)
+
+    def open(self, path: str, until: str) -> float:
+        """Open a path, wait for a selector, return the seconds it took."""
+        begun = time.monotonic()
+        self.page.goto(self.base + path)
+        self.page.wait_for_selector(until, timeout=20_000)
+        return time.monotonic() - begun
+
+
+@pytest.fixture(scope="module")
+def site(built: Workspace, tmp_path_factory) -> Iterator[str]:
+    """The app, served."""
+    root = tmp_path_factory.mktemp("served") / "workspace"
+    shutil.copytree(built.root, root)
+    write_many(Workspace(root), 100_000)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = root.parent / "server.log"
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            launch.command(port, headless=True),
+            env=launch.environment(root), cwd=root, stdout=out, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        base = f"http://localhost:{port}"
+        for _ in range(200):
+            if server.poll() is not None:
+                pytest.fail(f"the app ended: {log.read_text()[-2000:]}")
+            try:
+                urllib.request.urlopen(f"{base}/_stcore/health", timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield base
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, once for the module."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, site) -> Iterator[Visit]:
+    """A fresh page; afterwards it must have stayed on this machine and without errors."""
+    context = browser.new_context(viewport={"width": 1360, "height": 1000})
+    seen = Visit(context.new_page(), site)
+    yield seen
+    context.close()
+    assert seen.foreign == []
+    assert seen.errors == []
+
+
+def test_server_listens_on_this_machine_only(site):
+    port = int(site.rpartition(":")[2])
+    hexed = f"{port:04X}"
+    lines = Path("/proc/net/tcp").read_text().splitlines() if sys.platform == "linux" else []
+    listening = [line.split()[1] for line in lines if f":{hexed} " in line and " 0A " in line]
+    assert listening in ([], [f"0100007F:{hexed}"])
+
+
+def test_home_leads_to_units(visit):
+    visit.open("/", ".rows")
+    visit.page.get_by_role("link", name="Browse its units").last.click()
+    visit.page.wait_for_url(re.compile(r"/units\?site="))
+    visit.page.wait_for_selector("[data-testid=stDataFrame]")
+
+
+def test_deep_link_opens_as_it_was(visit):
+    visit.open(f"/units?site={MODEL}/{SITE}&basis=random&sort=density&ascending=true", "canvas")
+    visit.page.get_by_text("23 of 168 units").wait_for()
+    assert "basis=random" in visit.page.url
+    assert "sort=density" in visit.page.url
+
+
+def test_table_row_opens_the_unit_and_keys_walk_the_list(visit):
+    visit.page.set_viewport_size({"width": 1360, "height": 2800})  # the whole table in view
+    visit.open(f"/units?site={MODEL}/{SITE}", "[data-testid=stDataFrame] canvas")
+    table = visit.page.locator("[data-testid=stDataFrame] canvas").first
+    visit.page.wait_for_timeout(1500)  # until nothing above the table moves it any more
+    box = table.bounding_box()
+    visit.page.mouse.click(box["x"] + 17, box["y"] + 55)  # the first row's own selection cell
+    visit.page.wait_for_selector(".ctx-list")
+    first = visit.page.url
+    assert LATENTS in first
+    visit.page.get_by_text("1 of 165 by monosemanticity").wait_for()
+    visit.page.keyboard.press("j")
+    visit.page.get_by_text("2 of 165 by monosemanticity").wait_for()
+    assert visit.page.url != first
+    visit.page.keyboard.press("k")
+    visit.page.get_by_text("1 of 165 by monosemanticity").wait_for()
+    assert visit.page.url == first
+    visit.page.keyboard.press("g")
+    visit.page.wait_for_function("url => location.href != url", arg=first)
+
+
+def test_point_of_the_map_opens_its_unit(visit):
+    visit.open(f"/units?site={MODEL}/{SITE}&least=0.85", ".st-key-map canvas")
+    visit.page.wait_for_timeout(1000)
+    chart = visit.page.locator(".st-key-map canvas").first
+    box = chart.bounding_box()
+    pixels = visit.page.evaluate(
+        """() => { const c = document.querySelector('.st-key-map canvas');
+            const d = c.getContext('2d').getImageData(0, 60, c.width, c.height - 120).data;
+            for (let i = 0; i < d.length; i += 4) {
+              if (d[i + 3] > 100 && d[i + 2] > d[i] + 60)
+                return [(i / 4) % c.width / c.width, (60 + Math.floor(i / 4 / c.width)) / c.height];
+            } return null; }"""
+    )
+    assert pixels, "no blue point was drawn"
+    x, y = box["x"] + pixels[0] * box["width"] + 2, box["y"] + pixels[1] * box["height"] + 2
+    visit.page.mouse.click(x, y)
+    visit.page.wait_for_url(re.compile(r"/unit\?unit="), timeout=10_000)
+    visit.page.wait_for_selector(".ctx-list")
+
+
+def test_hostile_tokens_stay_text(visit):
+    visit.page.add_init_script("window.alert = () => { document.title = 'pwned' }")
+    for unit in range(4):
+        visit.open(f"/unit?unit={UNIT}/{unit}", ".ctx-list")
+        assert visit.page.title() == "interp"
+        inside = visit.page.locator(".ctx-list, .pair")
+        assert inside.locator("script, img, style, b:not(.src b)").count() == 0
+        assert visit.page.locator("[onerror], [onmouseover]").count() == 0
+    assert "<script>" in visit.page.locator(".stMainBlockContainer").inner_text()
+
+
+def test_out_of_range_unit_is_answered(visit):
+    visit.open(f"/unit?unit={UNIT}/99999", "[data-testid=stAlert]")
+    assert "units 0 to 47" in visit.page.locator("[data-testid=stAlert]").inner_text()
+
+
+def test_dark_mode_follows_the_system_and_stays_readable(browser, site):
+    found = {}
+    for scheme in ("light", "dark"):
+        context = browser.new_context(color_scheme=scheme)
+        page = context.new_page()
+        page.goto(f"{site}/unit?unit={UNIT}/3")
+        page.wait_for_selector("mark.tk")
+        found[scheme] = page.evaluate(
+            """() => [getComputedStyle(document.querySelector('.stApp')).backgroundColor,
+                      getComputedStyle(document.querySelector('mark.tk')).color]"""
+        )
+        context.close()
+    assert found["light"] == ["rgb(253, 253, 252)", "rgb(29, 32, 36)"]
+    assert found["dark"] == ["rgb(19, 21, 25)", "rgb(227, 229, 233)"]
+
+
+def test_a_hundred_thousand_units_fit_the_budget(visit):
+    visit.open(f"/units?site=big/{SITE}", ".st-key-map canvas")  # reads the columns once
+    visit.received = 0
+    seconds = visit.open(f"/units?site=big/{SITE}", ".st-key-map canvas")
+    visit.page.wait_for_selector("[data-testid=stDataFrame]")
+    visit.page.get_by_text("100,000 of 100,000 units").wait_for()
+    assert visit.received < 1_000_000
+    assert seconds < 10  # a guard against blow-ups, not a benchmark: CI machines vary
+
+
+def test_unit_page_is_small(visit):
+    visit.open(f"/unit?unit={UNIT}/3", ".ctx-list")
+    visit.page.wait_for_timeout(500)
+    assert 0 < visit.received < 400_000
