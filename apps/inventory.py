@@ -139,6 +139,11 @@ def _table(path: Path, name: str) -> Item:
     if path.suffix != ".h5":
         raise FormatError(f"{path.name} is no unit table (an .h5 file written by interp extract)")
     table = UnitTable.open(path)
-    facts = {"units": table.n_units, "rows": table.rows, "kind": table.kind, "store": table.store}
+    facts: dict[str, Any] = {
+        "units": table.n_units,
+        "rows": table.rows,
+        "kind": table.kind,
+        "store": table.store,
+    }
     facts["provenance"] = table.provenance
     return Item(name=name.removesuffix(".h5"), path=path, facts=facts)

@@ -6,9 +6,10 @@
 3. Rows go to their place in preallocated arrays in their stored type. Infinities that the stored
    type made of finite numbers are cut to its largest and counted; others are an error.
 
-Attention sinks are rows whose residual stream is far longer than usual (Xiao et al. 2023, "Efficient
-Streaming Language Models with Attention Sinks"; Sun et al. 2024, "Massive Activations"): in SmolLM2
-0.8 % of the rows hold 98.9 % of the variance. They are told by their norm at one site, the witness.
+Attention sinks are rows whose residual stream is far longer than usual (Xiao et al. 2023,
+"Efficient Streaming Language Models with Attention Sinks"; Sun et al. 2024, "Massive
+Activations"): in SmolLM2 0.8 % of the rows hold 98.9 % of the variance. They are told by their
+norm at one site, the witness.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -72,7 +73,10 @@ class ShardRunner:
         starts, lengths = self._plan.windows(shard)
         order = np.argsort(-lengths, kind="stable")
         out = ShardRows(
-            {s.name: np.empty((stop - first, s.width), STORED[dtypes[s.name]]) for s in self._sites},
+            {
+                s.name: np.empty((stop - first, s.width), STORED[dtypes[s.name]])
+                for s in self._sites
+            },
             None if self._witness is None else np.empty(stop - first, np.float32),
         )
         bad: dict[str, int] = {}

@@ -3,8 +3,9 @@
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -12,7 +13,7 @@ from interp.progress import Progress, silent
 
 
 @contextmanager
-def bar(label: str, unit: str, args: argparse.Namespace) -> Iterator[Progress]:
+def bar(label: str, unit: str, args: argparse.Namespace) -> Generator[Progress, None, None]:
     """A bar on standard error that appears with the first report.
 
     Without a terminal (a log file, a batch job) it prints a line every ten seconds instead of
@@ -21,7 +22,7 @@ def bar(label: str, unit: str, args: argparse.Namespace) -> Iterator[Progress]:
     if args.json:
         yield silent
         return
-    bars: list[tqdm[None]] = []
+    bars: list[tqdm[NoReturn]] = []
     terminal = sys.stderr.isatty()
     started = last = time.monotonic()
 

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import types
 import typing
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 from interp.config import field_docs, field_types, from_dict
@@ -11,9 +12,7 @@ from interp.config import field_docs, field_types, from_dict
 T = TypeVar("T")
 
 
-def add_config(
-    parser: argparse.ArgumentParser, *configs: type, skip: typing.Collection[str] = ()
-) -> None:
+def add_config(parser: argparse.ArgumentParser, *configs: type, skip: Collection[str] = ()) -> None:
     """Add a flag for each field of each config class, with its docstring and default as help.
 
     A field that several classes share becomes one flag; its help is that of the first class.

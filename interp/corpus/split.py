@@ -1,4 +1,4 @@
-"""Which documents are held out: whole works, the same ones whatever else the corpus holds of them."""
+"""Which documents are held out: whole works, the same ones whatever else the corpus holds."""
 
 import hashlib
 from collections.abc import Sequence

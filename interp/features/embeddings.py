@@ -114,7 +114,7 @@ def _ppmi(counts: sparse.csr_array) -> sparse.csr_array:
 
 
 def _factor(matrix: sparse.csr_array, seed: int) -> Float[np.ndarray, "tokens d"]:
-    size = matrix.shape[0]
+    size = int(matrix.indptr.size) - 1
     width = min(WIDTH, size - 1)
     if width < 2 or matrix.nnz == 0:
         # Too few tokens for a factorisation: each is its own direction.

@@ -4,7 +4,7 @@ TransformerLens' `TransformerBridge` supplies every hook. Hooks are only ever se
 managers that remove them on the way out.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -125,7 +125,9 @@ class LoadedModel:
         return read
 
     @contextmanager
-    def substitute(self, site: Site, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    def substitute(
+        self, site: Site, function: Callable[[Tensor], Tensor]
+    ) -> Generator[None, None, None]:
         """Within the context, a site's activation ``[batch, length, width]`` becomes
         ``function`` of it in every forward pass."""
 

@@ -87,7 +87,7 @@ class ShakespeareConfig:
 
     def build(self) -> TransformerBridge:
         """The untrained model."""
-        return TransformerBridge.boot_native(
+        return TransformerBridge.boot_native(  # pyright: ignore[reportAttributeAccessIssue]
             TransformerBridgeConfig(
                 d_model=self.d_model,
                 d_head=self.d_model // self.n_heads,

@@ -227,7 +227,9 @@ class ActivationStore:
         entry, dtypes = self.manifest.shards[index], self.manifest.dtypes
         known = self._located.get(index)
         if known is None or shard.stamp(self.path / entry.file) != known["token"].stamp:
-            wanted = {name: ((entry.rows,), dtype) for name, dtype in schema.COLUMNS.items()}
+            wanted: dict[str, tuple[tuple[int, ...], np.dtype]] = {
+                name: ((entry.rows,), dtype) for name, dtype in schema.COLUMNS.items()
+            }
             for site in self.sites.values():
                 shape = (entry.rows, site.width)
                 wanted[shard.activation_key(site.name)] = (shape, STORED[dtypes[site.name]])

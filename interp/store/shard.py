@@ -116,7 +116,7 @@ class Extent:
         Raises:
             StoreCorrupt: the file is missing, or no longer what was checked.
         """
-        view = memoryview(out.reshape(-1).view(np.uint8))
+        view = out.reshape(-1).view(np.uint8).data
         try:
             with self.path.open("rb", buffering=0) as file:
                 if stamp(file.fileno()) != self.stamp:

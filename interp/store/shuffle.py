@@ -24,7 +24,7 @@ from jaxtyping import Float32
 
 from interp.errors import ConfigError, DataError, FormatError
 from interp.store.activations import ActivationStore, Split
-from interp.store.schema import STORED, decode
+from interp.store.schema import STORED, DType, decode
 
 BLOCK = 1024
 """Rows read at once."""
@@ -74,7 +74,7 @@ class ShuffledBatches:
         if seed < 0:
             raise ConfigError(f"the seed must be at least 0, got {seed}")
         self._store, self._site, self._seed = store, store.site(site), seed
-        self._dtype = store.manifest.dtypes[self._site.name]
+        self._dtype: DType = store.manifest.dtypes[self._site.name]
         self._batch, self._drawn = batch, 0
         self._identity = {
             "store": store.digest,

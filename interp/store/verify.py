@@ -63,7 +63,9 @@ def _shard(folder: Path, manifest: Manifest, entry: ShardEntry, *, first: int) -
         return [f"{entry.file} is missing; {shard.AGAIN}"]
     if sha256(path) != entry.sha256:
         return [f"{entry.file} differs from its checksum; {shard.REMEDY}"]
-    wanted = {name: ((entry.rows,), dtype) for name, dtype in schema.COLUMNS.items()}
+    wanted: dict[str, tuple[tuple[int, ...], np.dtype]] = {
+        name: ((entry.rows,), dtype) for name, dtype in schema.COLUMNS.items()
+    }
     for site in manifest.sites:
         shape = (entry.rows, site.width)
         wanted[shard.activation_key(site.name)] = (shape, STORED[manifest.dtypes[site.name]])

@@ -97,7 +97,7 @@ def _docstrings(text: str) -> Iterator[str]:
         warnings.simplefilter("ignore")  # old escapes in old modules
         tree = ast.parse(text)
     found = [
-        (node.lineno if hasattr(node, "lineno") else 0, getattr(node, "name", ""), document)
+        (getattr(node, "lineno", 0), getattr(node, "name", ""), document)
         for node in ast.walk(tree)
         if isinstance(node, _DOCUMENTED) and (document := ast.get_docstring(node))
     ]
