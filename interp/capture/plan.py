@@ -18,7 +18,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt32
@@ -28,6 +28,7 @@ from interp.errors import ConfigError, DataError
 from interp.store import StoredDocument
 
 
+@runtime_checkable
 class Labelled(Protocol):
     """What the plan needs of a document; `interp.corpus.Document` is one."""
 
