@@ -1,10 +1,12 @@
-# Two commands:  make demo   and   make test.   Both call `make setup`, which only installs.
+# Two commands:  make demo   and   make test.   `make setup` is the part of both that only installs.
 # DEMO_ARGS goes to `interp demo` (try `make demo DEMO_ARGS=--no-app`), TEST_ARGS to pytest.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+RUN := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO_ARGS ?=
 TEST_ARGS ?=
 
@@ -18,16 +20,20 @@ help:
 	@echo "make test-slow  the longer proofs"
 	@echo "make bench      the benchmarks, as ratios measured side by side"
 
-setup: $(STAMP)
+setup: $(DEV)
 
-$(STAMP): pyproject.toml constraints.txt
+$(RUN): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PIP) torch==2.13.0
+	$(PIP) --editable .
 	@touch $@
 
-demo: setup
+$(DEV): $(RUN)
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+demo: $(RUN)
 	$(BIN)/interp demo $(DEMO_ARGS)
 
 lint: setup

@@ -121,8 +121,9 @@ def _dictionary(path: Path, name: str) -> Item:
         note = "its training has not ended; the same `interp train` command continues it"
         return Item(name=name, path=path, state="unfinished", note=note)
     measured = (path / "metrics.json").exists()
-    facts = read_json(path / "metrics.json") if measured else {}
-    note = "" if measured else "no held-out figures: run `interp evaluate`"
+    metrics = read_json(path / "metrics.json") if measured else {}
+    facts = {**metrics.get("heldout", {}), **metrics.get("downstream", {})}
+    note = "" if "loss_recovered" in facts else "`interp evaluate` measures its loss recovered"
     return Item(name=name, path=path, note=note, facts={**facts, "provenance": _record(config)})
 
 

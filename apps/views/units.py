@@ -58,7 +58,7 @@ def _draw(workspace: Workspace, listing: Listing) -> None:
     wanted = _filter(listing)
     rows = listing.select(wanted)
     hidden = int((listing.columns["density"] == 0).sum()) if not wanted.dead else 0
-    note = f", {hidden:,} dead ones hidden" if hidden else ""
+    note = f", {hidden:,} dead hidden" if hidden else ""
     st.caption(f"{len(rows):,} of {len(listing):,} units{note}")
     if not len(rows):
         st.info("No unit passes these filters; widen them.")

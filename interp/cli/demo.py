@@ -70,10 +70,11 @@ def steps(*, quick: bool = False) -> list[Step]:
     def tokens(full: int) -> str:
         return str(full // 20 if quick else full)
 
+    controls = ("neurons", "random")
     toy_steps = ("--steps", "40") if quick else ()
-    toy_name, toy_top = "batchtopk-4096-k16-s0", "topk-4096-k16-s0"
+    toy_name, toy_top = "batchtopk-2048-k16-s0", "topk-2048-k16-s0"
     real_name, real_top = "batchtopk-4608-k32-s0", "topk-4608-k32-s0"
-    mlp_name = "batchtopk-6144-k32-s0"
+    mlp_name = "batchtopk-3072-k32-s0"
 
     def train(store: str, site: str, kind: str, latents: int, k: int, budget: int) -> Step:
         name = f"{kind}-{latents}-k{k}-s0"
@@ -92,8 +93,7 @@ def steps(*, quick: bool = False) -> list[Step]:
             _dictionary(store, site, name),
         )
 
-    def extract(store: str, site: str, *dictionaries: str, browsable: bool = False) -> Step:
-        bases = ("neurons", "random", *dictionaries)
+    def extract(store: str, site: str, *bases: str, browsable: bool = False) -> Step:
         return Step(
             f"extract the units of {store} {site}",
             ("extract", store, site, "--bases", *bases),
@@ -113,8 +113,8 @@ def steps(*, quick: bool = False) -> list[Step]:
             ("capture", TOY, TOY_SITE, "--corpus", "shakespeare", "--tokens", tokens(1_000_000)),
             _file("stores", TOY, "manifest.json"),
         ),
-        train(TOY, TOY_SITE, "batchtopk", 4096, 16, 2_000_000),
-        extract(TOY, TOY_SITE, toy_name, browsable=True),
+        train(TOY, TOY_SITE, "batchtopk", 2048, 16, 1_000_000),
+        extract(TOY, TOY_SITE, *controls, toy_name, browsable=True),
         Step(f"get {REAL}", ("models", "get", REAL), _file("models", REAL, "model.json")),
         Step(
             f"capture {REAL}",
@@ -122,23 +122,23 @@ def steps(*, quick: bool = False) -> list[Step]:
             + ("--tokens", tokens(300_000)),
             _file("stores", REAL, "manifest.json"),
         ),
-        train(REAL, REAL_SITE, "batchtopk", 4608, 32, 2_000_000),
-        extract(REAL, REAL_SITE, real_name, browsable=True),
+        train(REAL, REAL_SITE, "batchtopk", 4608, 32, 1_200_000),
+        extract(REAL, REAL_SITE, *controls, real_name, browsable=True),
         evaluate(TOY, TOY_SITE, toy_name, 256, "float32"),
-        evaluate(REAL, REAL_SITE, real_name, 64, "bfloat16"),
-        train(TOY, TOY_SITE, "topk", 4096, 16, 1_000_000),
-        train(REAL, REAL_SITE, "topk", 4608, 32, 1_000_000),
-        train(REAL, REAL_MLP, "batchtopk", 6144, 32, 1_000_000),
+        evaluate(REAL, REAL_SITE, real_name, 48, "bfloat16"),
+        train(TOY, TOY_SITE, "topk", 2048, 16, 600_000),
+        train(REAL, REAL_SITE, "topk", 4608, 32, 600_000),
+        train(REAL, REAL_MLP, "batchtopk", 3072, 32, 600_000),
         Step(
             f"capture {TOY} untrained",
             ("capture", f"{TOY}@0", TOY_SITE, "--corpus", "shakespeare")
             + ("--tokens", tokens(1_000_000)),
             _file("stores", f"{TOY}@0", "manifest.json"),
         ),
-        extract(TOY, TOY_SITE, toy_name, toy_top),
-        extract(REAL, REAL_SITE, real_name, real_top),
-        extract(REAL, REAL_MLP, mlp_name),
-        extract(f"{TOY}@0", TOY_SITE),
+        extract(TOY, TOY_SITE, toy_top),
+        extract(REAL, REAL_SITE, real_top),
+        extract(REAL, REAL_MLP, *controls, mlp_name),
+        extract(f"{TOY}@0", TOY_SITE, *controls),
     ]
 
 

@@ -68,7 +68,7 @@ def test_units_lists_a_page_of_all_bases_sorted(full, show):
     frame = at.dataframe[0].value
     assert len(frame) == PAGE
     assert frame["monosemanticity"].is_monotonic_decreasing
-    assert "165 of 168 units, 3 dead ones hidden" in shown(at)
+    assert "165 of 168 units, 3 dead hidden" in shown(at)
 
 
 def test_units_read_their_state_from_the_url(full, show):

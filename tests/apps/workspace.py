@@ -195,7 +195,10 @@ def _dictionary(workspace: Workspace, name: str, *, state: str, **metrics: float
     config = {"format": "interp-dictionary", "version": 1, "state": state}
     write_json(folder / "config.json", {**config, "provenance": _made("train", 0).to_dict()})
     if metrics:
-        write_json(folder / "metrics.json", {"dead_fraction": 1 / 96, **metrics})
+        recovered = metrics.pop("loss_recovered")
+        heldout = {"dead_fraction": 1 / 96, **metrics}
+        found = {"heldout": heldout, "downstream": {"loss_recovered": recovered}}
+        write_json(folder / "metrics.json", found)
 
 
 def _made(job: str, seed: int) -> Provenance:

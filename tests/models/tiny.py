@@ -1,0 +1,100 @@
+"""Tiny transformers of three families, with random weights, saved the way users save theirs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from interp.models import LoadedModel
+
+VOCABULARY = 300
+CONTEXT = 32
+TEXTS = ["To be, or not to be, that is the question:", "Whether 'tis nobler in the mind — né ☃"] * 8
+FAMILIES = ("llama", "gpt2", "neox")
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """One model on disk, and the two ways to run it."""
+
+    family: str
+    folder: Path
+    model: LoadedModel
+    """Ours."""
+    reference: torch.nn.Module
+    """The same files read by transformers alone."""
+
+    def block(self, layer: int) -> torch.nn.Module:
+        """A block of the reference."""
+        inner = self.reference.base_model
+        return inner.h[layer] if self.family == "gpt2" else inner.layers[layer]
+
+    def attention_out(self, layer: int) -> torch.nn.Module:
+        """The matrix that attention writes through."""
+        block = self.block(layer)
+        names = {"gpt2": "attn.c_proj", "neox": "attention.dense", "llama": "self_attn.o_proj"}
+        return block.get_submodule(names[self.family])
+
+    def mlp_out(self, layer: int) -> torch.nn.Module:
+        """The matrix that the MLP writes through."""
+        block = self.block(layer)
+        names = {"gpt2": "mlp.c_proj", "neox": "mlp.dense_4h_to_h", "llama": "mlp.down_proj"}
+        return block.get_submodule(names[self.family])
+
+
+def save_tiny(family: str, folder: Path) -> None:
+    """Weights drawn wide, so that every block changes the residual stream a lot."""
+    from transformers import (
+        GPT2Config,
+        GPT2LMHeadModel,
+        GPTNeoXConfig,
+        GPTNeoXForCausalLM,
+        LlamaConfig,
+        LlamaForCausalLM,
+    )
+
+    common = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0}
+    shape = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4}
+    long = {"max_position_embeddings": CONTEXT, "intermediate_size": 40}
+    torch.manual_seed(7)
+    if family == "llama":
+        model = LlamaForCausalLM(LlamaConfig(**common, **shape, **long, num_key_value_heads=2))
+    elif family == "neox":
+        model = GPTNeoXForCausalLM(GPTNeoXConfig(**common, **shape, **long))
+    else:
+        gpt2 = {"n_embd": 24, "n_layer": 3, "n_head": 4, "n_positions": CONTEXT}
+        model = GPT2LMHeadModel(GPT2Config(**common, **gpt2))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.15)
+    model.save_pretrained(folder)
+    save_tokenizer(folder)
+
+
+def save_tokenizer(folder: Path) -> None:
+    """A byte-level BPE with one special token, as transformers saves it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<|end|>", eos_token="<|end|>"
+    )
+    fast.save_pretrained(folder)
+
+
+def load_reference(folder: Path, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
+    """The model as transformers alone has it, with the attention that spells out its sums."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager")
+    return model.eval()
