@@ -11,9 +11,11 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 from interp.errors import InterpError
+from interp.files import resource_error
 
 VERBS = {
     "demo": "from nothing to browsing a real model's features",
@@ -48,7 +50,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InterpError as error:
         print(f"interp {verb}: {error}", file=sys.stderr)
         return error.exit_code
-    except MemoryError:
+    except BrokenPipeError:  # `interp units ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(
+            f"interp {verb}: {resource_error(error, Path(error.filename or '.'))}", file=sys.stderr
+        )
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
         print(
             f"interp {verb}: out of memory; what was finished is kept. Close other programs or "
             "ask for less at a time, then run the same command again",
@@ -65,6 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json:
         print(json.dumps(result, ensure_ascii=False))
     return 0
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Python's own error, or torch's, which is a RuntimeError on every device."""
+    texts = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(text in str(error).lower() for text in texts)
 
 
 def _verb(verb: str) -> ModuleType:

@@ -31,6 +31,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Do it and return the result."""
+    from interp.errors import UnknownName
     from interp.evaluate import evaluate, table
     from interp.models import load_model
     from interp.sae import load_dictionary
@@ -39,6 +40,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     workspace = Workspace.at(args.workspace)
     store = ActivationStore.open(store_path(workspace, args.store))
     path = workspace.dictionary(store.model, args.site, args.dictionary)
+    known = [found.parent.name for found in path.parent.glob("*/weights.safetensors")]
+    if args.dictionary not in known:
+        remedy = f"`interp train {args.store} {args.site}` makes one."
+        raise UnknownName("dictionary", args.dictionary, known, remedy)
     dictionary = load_dictionary(path, device=args.device or "cpu")
     model = load_model(store.model, workspace=workspace, device=args.device, dtype=args.model_dtype)
     with bar(f"evaluate {args.dictionary}", "windows", args) as progress:

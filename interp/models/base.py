@@ -5,7 +5,7 @@ managers that remove them on the way out.
 """
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -44,6 +44,7 @@ class LoadedModel:
         config: Any = bridge.cfg
         self.n_layers, self.n_ctx = int(config.n_layers), int(config.n_ctx)
         self.d_model, self.d_vocab = int(config.d_model), int(config.d_vocab)
+        self._linear: dict[str, bool] = {}
 
     def __repr__(self) -> str:
         size = f"{self.n_layers} blocks, d_model {self.d_model}"
@@ -90,7 +91,7 @@ class LoadedModel:
         fwd_hooks: Sequence[tuple[str, Hook]] = (),
         stop_at_layer: int | None = None,
     ) -> Float[Tensor, "batch length width"]:
-        """Logits, or the residual stream before block ``stop_at_layer``.
+        """Logits, or the residual stream before block ``stop_at_layer`` if there is such a block.
 
         Raises:
             DataError: the windows are longer than the model's context.
@@ -101,7 +102,7 @@ class LoadedModel:
                 "use a shorter context"
             )
         if stop_at_layer is not None and stop_at_layer >= self.n_layers:
-            stop_at_layer = None if not fwd_hooks else stop_at_layer
+            stop_at_layer = None
         with self.bridge.hooks(fwd_hooks=list(fwd_hooks)):
             if stop_at_layer is None:
                 return self.bridge(tokens)
@@ -146,21 +147,61 @@ class LoadedModel:
         """What a step along a direction of a site adds to the residual stream; None if not linear.
 
         The residual stream and what is added to it write themselves; MLP neurons write through
-        W_out, attention's z through W_O.
+        W_out, attention's z through W_O. Some families put a norm between a layer and the residual
+        stream (Gemma 2, OLMo 2); others, and all masked models, a further layer before the
+        unembedding, so that `logit_lens` says nothing: None for those.
         """
         kind = site.name.split(".")[0]
-        if kind in ("resid_pre", "resid_post", "mlp_out", "attn_out"):
-            return directions
-        if site.layer is None:
+        if site.layer is None or kind not in naming.HOOKS or not self._has_lens:
             return None
-        block: Any = self.bridge.blocks[site.layer]
+        if kind in ("resid_pre", "resid_post"):
+            return directions.to(self.device)
+        matrix = self._writing_matrix(kind, site.layer)
+        if site.name not in self._linear:
+            self._linear[site.name] = self._writes(site, site.layer, matrix)
+        if not self._linear[site.name]:
+            return None
+        return directions.to(self.device) if matrix is None else directions.to(self.device) @ matrix
+
+    @property
+    def _has_lens(self) -> bool:
+        """Whether the residual stream meets the unembedding with only a norm in between."""
+        bridge: Any = self.bridge
+        masked = getattr(bridge.cfg, "attention_dir", "causal") != "causal"
+        return not masked and bridge.W_U.shape[0] == self.d_model
+
+    def _writing_matrix(self, kind: str, layer: int) -> Float[Tensor, "width d_model"] | None:
+        """From a site's numbers to the layer's output; None where they are the same."""
+        block: Any = self.bridge.blocks[layer]
         if kind == "mlp_post":
-            matrix: Tensor = block.mlp.W_out
-        elif kind == "attn_z":
-            matrix = rearrange(block.attn.W_O, "head d_head d_model -> (head d_head) d_model")
-        else:
-            return None
-        return directions.to(matrix.device) @ matrix.float()
+            return block.mlp.W_out.float()
+        if kind == "attn_z":
+            weight: Tensor = block.attn.W_O
+            return rearrange(weight, "head d_head d_model -> (head d_head) d_model").float()
+        return None
+
+    def _writes(self, site: Site, layer: int, matrix: Tensor | None) -> bool:
+        """Try a step: does the block's output move by just what the matrix says?
+
+        What the MLP makes of a step in attention is no part of it, so its neurons are held still.
+        """
+        after = self._sites[f"resid_post.{layer}"]
+        names = [f"mlp_post.{layer}", f"mlp_out.{layer}"] if site.name.startswith("attn") else []
+        held = [self._sites[name] for name in names if name in self._sites][:1]
+        tokens = torch.zeros((1, 2), dtype=torch.long, device=self.device)
+        old = self.activations(tokens, [after, *held])
+        draw = torch.Generator().manual_seed(0)
+        step = torch.randn(site.width, generator=draw).to(self.device)
+        written = step if matrix is None else step @ matrix
+        size = old[after.name][0, -1].float().norm() / written.norm()  # as long as the stream
+        with ExitStack() as stack:
+            stack.enter_context(self.substitute(site, lambda x: x + size * step))
+            for each in held:
+                value = old[each.name]
+                stack.enter_context(self.substitute(each, lambda _, value=value: value))
+            new = self.activations(tokens, [after])
+        moved = (new[after.name] - old[after.name])[0, -1].float()
+        return bool((moved - size * written).norm() < 0.05 * moved.norm())
 
     @torch.no_grad()
     def logit_lens(self, residual: Float[Tensor, "n d_model"]) -> Float[Tensor, "n vocab"]:
@@ -177,7 +218,9 @@ class LoadedModel:
         norm = getattr(bridge, "ln_final", None)
         weight = getattr(norm, "weight", None)
         if weight is not None:
-            direction = direction * weight.float()
+            # Gemma's family keeps the weight less one.
+            offset = 1.0 if getattr(bridge.cfg, "rmsnorm_uses_offset", False) else 0.0
+            direction = direction * (weight.float() + offset)
         logits = direction @ bridge.W_U.float()
         return logits - logits.mean(dim=-1, keepdim=True)
 

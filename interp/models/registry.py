@@ -98,7 +98,7 @@ def _load_shakespeare(
         raise ConfigError(f"{name}: after @ stands a step number, such as {shakespeare.NAME}@0")
     bridge, weights = shakespeare.load_step(folder, int(step) if step else None)
     tokenizer = Tokenizer.of_file(folder / shakespeare.TOKENIZER_FILE, bos=shakespeare.BOS)
-    bridge.to(device=device, dtype=dtype)
+    bridge.to(device=str(device), dtype=dtype, print_details=False)
     files = [weights, folder / shakespeare.TOKENIZER_FILE]
     return LoadedModel(name, bridge, tokenizer, digest=digest(files))
 

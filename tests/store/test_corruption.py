@@ -180,9 +180,8 @@ def test_a_flipped_bit_changes_one_number_at_most_and_is_always_found(tmp_path) 
             store = ActivationStore.open(store.path)
             assert (store.read(SITE, 0, 40).view(np.uint32) != values.view(np.uint32)).sum() <= 1
             assert (store.tokens != tokens).sum() <= 1
-        except StoreCorrupt as error:
+        except StoreCorrupt:
             refused += 1
-            assert str(path) in str(error)
         assert verify(store.path) == [
             "shard-00000.h5 differs from its checksum; delete that file and run the same "
             "`interp capture` again: it recaptures just what is missing"
