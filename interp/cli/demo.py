@@ -128,7 +128,7 @@ def steps(*, quick: bool = False) -> list[Step]:
         evaluate(REAL, REAL_SITE, real_name, 48, "bfloat16"),
         train(TOY, TOY_SITE, "topk", 2048, 16, 600_000),
         train(REAL, REAL_SITE, "topk", 4608, 32, 600_000),
-        train(REAL, REAL_MLP, "batchtopk", 3072, 32, 600_000),
+        train(REAL, REAL_MLP, "batchtopk", 3072, 32, 500_000),
         Step(
             f"capture {TOY} untrained",
             ("capture", f"{TOY}@0", TOY_SITE, "--corpus", "shakespeare")

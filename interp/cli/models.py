@@ -6,6 +6,7 @@ from typing import Any
 from interp.cli.bars import bar
 from interp.cli.flags import add_config, read_config
 from interp.cli.say import say, table
+from interp.files import read_json
 from interp.workspace import Workspace
 
 EXAMPLE = """\
@@ -58,5 +59,23 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     else:
         with bar(f"get {args.name}", "B", args) as progress:
             path = fetch_model(args.name, workspace, progress)
+    found = read_json(path / "model.json")
+    _say_trained(args, found)
     say(args, f"{args.name} is ready in {path}")
-    return {"model": args.name, "path": str(path)}
+    return {"model": args.name, "path": str(path), "heldout": found.get("heldout")}
+
+
+def _say_trained(args: argparse.Namespace, found: dict[str, Any]) -> None:
+    """What a model trained here has learnt: its loss and a sample before and after."""
+    if "samples" not in found:
+        return
+    for when, text in found["samples"].items():
+        # An untrained model also writes control characters, which a terminal would obey.
+        clean = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+        say(args, f"--- {when} training\n{clean.strip()}\n")
+    loss = found["heldout"]
+    say(
+        args,
+        f"held-out loss {loss['loss']:.3f} nats a token ({loss['bits_per_byte']:.3f} bits a byte); by "
+        f"token frequency alone {loss['unigram_loss']:.3f}, by chance {loss['uniform_loss']:.3f}",
+    )

@@ -36,7 +36,7 @@ RESUME_EVERY = 50
 class PretrainingConfig:
     """How a language model is trained, whatever its shape."""
 
-    steps: int = 900
+    steps: int = 700
     """Optimiser steps."""
     windows: int = 32
     """Windows a step."""

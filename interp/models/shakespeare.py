@@ -7,7 +7,6 @@ Split the works into training and held-out ones, learn the BPE on the training w
 (`interp.models.pretraining`), and describe the result in ``model.json``.
 """
 
-
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,12 +95,13 @@ def train_shakespeare(
 
     Raises:
         ConfigError: the folder holds a model of other settings.
+        FormatError: its model.json is malformed.
         AssetError: the corpus cannot be fetched.
         ResourceError: no space is left.
     """
     folder = workspace.model(NAME)
     if (folder / MODEL_FILE).exists():
-        there = from_dict(ShakespeareConfig, read_json(folder / MODEL_FILE)["config"])
+        there, _ = _read(folder)
         if there != config:
             raise ConfigError(
                 f"{folder} holds a model of other settings ({there}); delete it to train another"
@@ -142,7 +142,7 @@ class _Data:
 
 
 def _stream(tokenizer: Tokenizer, texts: list[str]) -> Int[np.ndarray, " tokens"]:
-    return np.concatenate([np.array(tokenizer.encode(text), np.int64) for text in texts])
+    return np.array([id for text in texts for id in tokenizer.encode(text)], np.int64)
 
 
 def _describe(
@@ -201,12 +201,7 @@ def load_step(folder: Path, step: int | None) -> tuple[TransformerBridge, Path]:
         ConfigError: there is no such checkpoint.
         FormatError: model.json is malformed.
     """
-    description = read_json(folder / MODEL_FILE)
-    try:
-        steps = [int(each) for each in description["steps"]]
-        config = from_dict(ShakespeareConfig, description["config"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{folder / MODEL_FILE} is malformed ({error!r}); train again") from error
+    config, steps = _read(folder)
     chosen = steps[-1] if step is None else step
     path = folder / step_file(chosen)
     if chosen not in steps or not path.exists():
@@ -215,6 +210,18 @@ def load_step(folder: Path, step: int | None) -> tuple[TransformerBridge, Path]:
     bridge = config.build()
     bridge.load_state_dict(load_file(path))
     return bridge, path
+
+
+def _read(folder: Path) -> tuple[ShakespeareConfig, list[int]]:
+    """Settings and checkpoints of a finished training."""
+    description = read_json(folder / MODEL_FILE)
+    try:
+        steps = [int(each) for each in description["steps"]]
+        return from_dict(ShakespeareConfig, description["config"]), steps
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FormatError(
+            f"{folder / MODEL_FILE} is malformed ({error!r}); delete {folder} and train again"
+        ) from error
 
 
 def _unigram(train: Int[np.ndarray, " train"], heldout: Int[np.ndarray, " heldout"]) -> float:

@@ -118,7 +118,10 @@ class ActivationStore:
         if not path.is_file() or sha256(path) != self.manifest.documents:
             raise StoreCorrupt(f"{path} is missing or not what the manifest says; {shard.REMEDY}")
         lines = path.read_text(encoding="utf-8").split("\n")
-        return [from_dict(StoredDocument, json.loads(line)) for line in lines if line]
+        try:
+            return [from_dict(StoredDocument, json.loads(line)) for line in lines if line]
+        except (TypeError, ValueError) as error:
+            raise StoreCorrupt(f"{path} is malformed ({error}); {shard.REMEDY}") from error
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

@@ -150,19 +150,23 @@ class Manifest:
             raise FormatError(f"state {self.state!r}")
         total = 0
         for index, shard in enumerate(self.shards):
-            if shard.file != shard_file(index) or not 1 <= shard.rows <= 1 << 40:
+            if shard.file != shard_file(index) or not _is_whole(shard.rows, 1 << 40):
                 raise FormatError(f"shard {shard.file!r} of {shard.rows} rows")
             if self.state == "sealed" and len(shard.sha256) != 64:
                 raise FormatError(f"shard {shard.file!r} has no checksum")
-            total += int(shard.rows)
-        if total != self.rows:
+            total += shard.rows
+        if total != self.rows or not isinstance(self.rows, int):
             raise FormatError(f"its shards add up to {total} rows, not {self.rows}")
         for site in self.sites:
             named = isinstance(site.name, str) and "/" not in site.name
-            if not named or not 0 < int(site.width) <= 1 << 24:
-                raise FormatError(f"site {site.name!r}")
+            if not named or not _is_whole(site.width, 1 << 24):
+                raise FormatError(f"site {site.name!r} of width {site.width}")
             if self.dtypes.get(site.name) not in STORED:
                 raise FormatError(f"site {site.name!r} has type {self.dtypes.get(site.name)!r}")
+
+
+def _is_whole(value: object, most: int) -> bool:
+    return isinstance(value, int) and 1 <= value <= most
 
 
 LARGEST: Mapping[str, float] = {

@@ -233,3 +233,12 @@ def test_damaged_tables_are_refused(store, name, gone) -> None:
         path.write_bytes(path.read_bytes().replace(b"a", b"b", 1))
     with pytest.raises(StoreCorrupt, match=rf"{name} is missing or not.*; {REMEDY}"):
         store.documents if name == "documents.jsonl" else store.vocabulary  # noqa: B018
+
+
+@pytest.mark.parametrize("line", ["{", "3", "[1]", "{}", '{"title": 3}'])
+def test_a_malformed_document_behind_a_matching_checksum_is_refused(store, line) -> None:
+    (store.path / "documents.jsonl").write_text(line + "\n")
+    with_checksums(store.path)
+    with pytest.raises(StoreCorrupt, match=rf"(?s)documents.jsonl is malformed .*; {REMEDY}"):
+        ActivationStore.open(store.path).rows_of("train")
+    assert len(verify(store.path)) == 1
