@@ -76,6 +76,6 @@ def _say_trained(args: argparse.Namespace, found: dict[str, Any]) -> None:
     loss = found["heldout"]
     say(
         args,
-        f"held-out loss {loss['loss']:.3f} nats a token ({loss['bits_per_byte']:.3f} bits a byte); by "
-        f"token frequency alone {loss['unigram_loss']:.3f}, by chance {loss['uniform_loss']:.3f}",
+        f"held-out loss {loss['loss']:.3f} nats a token, {loss['bits_per_byte']:.3f} bits a byte "
+        f"(token frequency alone: {loss['unigram_loss']:.3f}, chance: {loss['uniform_loss']:.3f})",
     )
