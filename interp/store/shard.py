@@ -160,6 +160,18 @@ def _unreadable(path: Path, error: OSError) -> StoreCorrupt:
     return StoreCorrupt(f"shard {path} is no readable HDF5 file; {REMEDY}")
 
 
+def _open(path: Path) -> h5py.File:
+    """Without a lock, as network file systems may have none to give."""
+    for locking in (False, None):
+        try:
+            return h5py.File(path, "r", locking=locking)
+        except OSError as error:
+            # This process has the file open with other flags, say in plain h5py: follow them.
+            if "locking flag" not in str(error):
+                raise
+    return h5py.File(path, "r", locking=True)
+
+
 def locate(path: Path, wanted: Mapping[str, tuple[Sequence[int], np.dtype[Any]]]) -> list[Extent]:
     """Where datasets lie in a shard, given their names, shapes and types.
 
@@ -169,7 +181,7 @@ def locate(path: Path, wanted: Mapping[str, tuple[Sequence[int], np.dtype[Any]]]
     """
     try:
         before = stamp(path)  # compared at each read, it ties the offsets to these very bytes
-        with LOCK, h5py.File(path, "r", locking=False) as file:
+        with LOCK, _open(path) as file:
             return [
                 _extent(file, path, before, name, tuple(shape), dtype)
                 for name, (shape, dtype) in wanted.items()
