@@ -167,7 +167,7 @@ def _open(path: Path) -> h5py.File:
             return h5py.File(path, "r", locking=locking)
         except OSError as error:
             # This process has the file open with other flags, say in plain h5py: follow them.
-            if "locking flag" not in str(error):
+            if "flag values don't match" not in str(error):
                 raise
     return h5py.File(path, "r", locking=True)
 

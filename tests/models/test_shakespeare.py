@@ -1,17 +1,22 @@
 """Training a small model on a small corpus: what is written, and that a kill changes nothing."""
 
+import errno
 import json
+import math
+import os
 import random
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
+from interp.corpus import load_corpus, split_heldout
 from interp.corpus.document import Document, write_documents
 from interp.corpus.packaged import RECIPE
-from interp.errors import ConfigError, DataError, FormatError
+from interp.errors import ConfigError, DataError, FormatError, ResourceError
 from interp.files import sha256, write_json
 from interp.models import fetch_model, known_models, load_model, pretraining
 from interp.models.shakespeare import (
@@ -135,15 +140,14 @@ def test_it_learns(trained) -> None:
     losses = [line["heldout_loss"] for line in lines if "heldout_loss" in line]
     heldout = json.loads((trained.model(NAME) / "model.json").read_text())["heldout"]
     assert losses[0] == pytest.approx(heldout["uniform_loss"], abs=0.5)
-    assert losses == sorted(losses, reverse=True)
+    assert losses[:4] == sorted(losses[:4], reverse=True)
+    assert losses[-1] == pytest.approx(losses[3], abs=0.05)  # all there is to learn is learnt
     assert heldout["loss"] == losses[-1]
     assert heldout["loss"] < heldout["unigram_loss"] - 0.5 < heldout["uniform_loss"] - 0.5
 
 
 def test_the_held_out_loss_is_that_of_the_last_checkpoint_on_the_held_out_play(trained) -> None:
     """Measured again through `load_model`, on every window of the play that was held out."""
-    from interp.corpus import load_corpus, split_heldout
-
     model = load_model(NAME, workspace=trained, device="cpu")
     documents = load_corpus("shakespeare", trained).documents()
     held = split_heldout(documents, seed=CONFIG.seed)
@@ -162,7 +166,7 @@ def test_the_held_out_loss_is_that_of_the_last_checkpoint_on_the_held_out_play(t
     heldout = json.loads((trained.model(NAME) / "model.json").read_text())["heldout"]
     assert heldout["loss"] == pytest.approx(float(loss), abs=0.1)  # a sample of these windows
     size = sum(len(d.text.encode()) for d, out in zip(documents, held, strict=True) if out)
-    bits = heldout["loss"] / torch.log(torch.tensor(2.0)).item() * len(stream) / size
+    bits = heldout["loss"] / math.log(2) * len(stream) / size
     assert heldout["bits_per_byte"] == pytest.approx(bits)
 
 
@@ -249,38 +253,23 @@ def test_a_killed_training_continues_to_the_same_bytes(trained, place, step, kep
     assert contents(folder) == contents(trained.model(NAME))
 
 
-def test_a_kill_in_the_middle_of_a_write_leaves_the_older_resume_file(
-    trained, place, monkeypatch
-) -> None:
-    """The disk is full when the second resume file is to be written."""
-    import errno
+def test_a_full_disk_leaves_the_older_resume_file(trained, place, monkeypatch) -> None:
+    """The second resume file cannot be moved into place."""
+    move = os.replace
 
-    from interp.errors import ResourceError
-    from interp.files import replacing
+    def full(source, target):
+        if Path(target).name == "resume.safetensors" and Path(target).exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        move(source, target)
 
-    class Full:
-        def __init__(self, path):
-            self.path = path
-            self.inner = replacing(path)
-
-        def __enter__(self):
-            partial = self.inner.__enter__()
-            if self.path.name == "resume.safetensors" and self.path.exists():
-                partial.write_bytes(b"half a fi")
-                self.inner.__exit__(OSError, OSError(errno.ENOSPC, "full"), None)
-            return partial
-
-        def __exit__(self, *problem):
-            return self.inner.__exit__(*problem)
-
-    with monkeypatch.context() as patch, pytest.raises(ResourceError, match="no space left"):
-        patch.setattr(pretraining, "replacing", Full)
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(ResourceError, match="no space left"):
         train_shakespeare(CONFIG, place)
+    monkeypatch.undo()
     steps = []
     train_shakespeare(CONFIG, place, lambda done, total, note: steps.append(done))
     assert steps[0] == 55
-    for name, data in contents(trained.model(NAME)).items():
-        assert contents(place.model(NAME))[name] == data, name
+    assert contents(place.model(NAME)) == contents(trained.model(NAME))
 
 
 def test_bfloat16_products_resume_to_the_same_bytes_too(place, tmp_path) -> None:
@@ -298,15 +287,13 @@ def test_bfloat16_products_resume_to_the_same_bytes_too(place, tmp_path) -> None
 def test_a_finished_training_is_not_repeated(trained) -> None:
     before = {file: file.stat().st_mtime_ns for file in trained.model(NAME).iterdir()}
     assert train_shakespeare(CONFIG, trained, interrupt_at(0)) == trained.model(NAME)
-    assert fetch_like(trained) == trained.model(NAME)
     assert {file: file.stat().st_mtime_ns for file in trained.model(NAME).iterdir()} == before
 
 
-def fetch_like(workspace: Workspace) -> Path:
-    """`fetch_model` takes default settings, so a model of others is refused with its settings."""
-    with pytest.raises(ConfigError, match="d_model=16"):
-        fetch_model(NAME, workspace)
-    return workspace.model(NAME)
+def test_a_model_of_other_settings_is_not_overwritten(trained) -> None:
+    """`fetch_model` takes the default settings."""
+    with pytest.raises(ConfigError, match=r"other settings \(.*d_model=16.*\); delete it"):
+        fetch_model(NAME, trained)
 
 
 # -- what is refused ----------------------------------------------------------------------------
@@ -398,11 +385,11 @@ def test_the_learning_rate_warms_up_and_decays_to_a_tenth() -> None:
     assert rates[100] == pytest.approx(0.001)
 
 
-def test_weight_decay_spares_vectors(trained) -> None:
+def test_weight_decay_spares_vectors() -> None:
     """With a gradient of zero and a decay, AdamW shrinks matrices and leaves vectors alone."""
-    stream = load_tokens(trained)
     config = replace(CONFIG, weight_decay=0.5)
-    run = pretraining.Pretraining(config, config.build(), stream, Path("nowhere"))
+    tokens = pretraining.Tokens(np.arange(100), np.arange(100))
+    run = pretraining.Pretraining(config, config.build(), tokens, Path("nowhere"))
     before = {name: p.detach().clone() for name, p in run.bridge.named_parameters()}
     for parameter in run.bridge.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -410,9 +397,3 @@ def test_weight_decay_spares_vectors(trained) -> None:
     for name, parameter in run.bridge.named_parameters():
         factor = 1 - config.lr * 0.5 if parameter.ndim > 1 else 1
         torch.testing.assert_close(parameter.detach(), before[name] * factor)
-
-
-def load_tokens(workspace: Workspace) -> pretraining.Tokens:
-    import numpy as np
-
-    return pretraining.Tokens(np.arange(100), np.arange(100))
