@@ -54,7 +54,7 @@ class Plan:
     documents: list[StoredDocument]
     starts: Int64[np.ndarray, " windows"]
     """First row of each window."""
-    edges: Int64[np.ndarray, " shards+1"]
+    edges: Int64[np.ndarray, " edges"]
     """First row of each shard, and the number of rows."""
     span: int
     """Tokens a full window, without BOS."""

@@ -25,6 +25,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--architecture", choices=list(known), default="batchtopk", help="which [batchtopk]"
     )
+    parser.add_argument("--out", metavar="NAME", help="name of the dictionary [ARCHITECTURE-sSEED]")
     parser.add_argument("--device", help="cpu or cuda [cuda where there is one]")
     add_config(parser, TrainConfig, *known.values())
 
@@ -38,18 +39,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     store = ActivationStore.open(store_path(workspace, args.store))
     architecture = read_config(architectures()[args.architecture], args)
     config = read_config(TrainConfig, args)
+    site = store.site(args.site)
+    name = args.out or f"{architecture.label(site.width)}-s{config.seed}"
+    path = workspace.dictionary(store.model, site.name, name)
     with bar(f"train {args.architecture} {args.site}", "tok", args) as progress:
-        dictionary = train(
+        train(
             store,
-            args.site,
+            site.name,
             architecture,
             config,
-            workspace=workspace,
+            out=path,
             device=args.device,
             progress=progress,
         )
-    name = f"{architecture.label(dictionary.d_in)}-s{config.seed}"
-    path = workspace.dictionary(store.model, dictionary.origin.site, name)
     metrics = read_json(path / "metrics.json")
     heldout = metrics["heldout"]
     say(
