@@ -16,7 +16,7 @@ TIMEOUT = (15, 60)
 ATTEMPTS = 4
 """How often a download that breaks off is continued before giving up."""
 _PAGES = "application/vnd.pypi.simple.v1+json, text/html;q=0.1"
-_BLOCK = 1 << 18
+_BLOCK = 1 << 16
 
 
 class Unreachable(Exception):

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import Protocol, runtime_checkable
 
 from interp.errors import AssetError
 
@@ -25,6 +25,11 @@ _DAMAGE = (
     NotImplementedError,  # a compression or encryption zipfile does not know
     RuntimeError,
 )
+
+
+@runtime_checkable
+class _Readable(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
 
 
 def unpack(archive: Path, folder: Path, wants: Callable[[str], bool]) -> list[str]:
@@ -100,7 +105,7 @@ def _target(archive: Path, folder: Path, name: str, *, regular: bool) -> Path:
     return folder / path
 
 
-def _write(archive: Path, source: IO[bytes], target: Path, room: int) -> int:
+def _write(archive: Path, source: _Readable, target: Path, room: int) -> int:
     """Copy a member and return the bytes that are still allowed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("xb") as file:

