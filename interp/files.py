@@ -55,6 +55,11 @@ def resource_error(error: OSError, path: Path) -> Exception:
             f"cannot write {path}: {os.strerror(error.errno)}; choose a writable workspace with "
             "--workspace or INTERP_WORKSPACE"
         )
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return ResourceError(
+            f"cannot write {path}: {error.filename or path} is a file where a folder should be; "
+            "choose another workspace with --workspace or INTERP_WORKSPACE"
+        )
     return error
 
 

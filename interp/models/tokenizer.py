@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer as Backend
+from tokenizers.models import WordPiece
 
 from interp.errors import FormatError
 
@@ -71,7 +72,7 @@ class Tokenizer:
         for piece, id in table.items():
             pieces[id] = piece
         words = [piece for id, piece in enumerate(pieces) if id not in added]
-        spell = _speller(words)
+        spell = _wordpiece if isinstance(self._backend.model, WordPiece) else _speller(words)
         return [
             added[id].content.encode() if id in added else spell(piece)
             for id, piece in enumerate(pieces)

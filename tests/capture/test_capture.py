@@ -4,45 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from interp import capture
 from interp.capture.config import CaptureConfig
 from interp.corpus import load_corpus
 from interp.errors import ConfigError, StoreError, UnknownName
 from interp.models import LoadedModel
 from interp.models.bpe import BOS
 from interp.store import ActivationStore, verify
-from tests.capture.tiny import CONTEXT, MARKED, bytes_of, learn_tokenizer, tiny_model, write_texts
-
-SITES = ["resid_post.0", "mlp_post.1"]
-SETTINGS = {"context": 10, "shard_rows": 100, "heldout": 0.3, "dtype": "float32"}
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory):
-    return write_texts(tmp_path_factory.mktemp("corpus") / "texts")
-
-
-@pytest.fixture(scope="module")
-def tokenizer(texts):
-    return learn_tokenizer(texts, texts.parent / "tokenizer.json")
-
-
-@pytest.fixture
-def model(tokenizer) -> LoadedModel:
-    return tiny_model(tokenizer)
-
-
-@pytest.fixture
-def captured(model, texts, tmp_path):
-    """Captures, each in a folder of its own unless one is given."""
-    made = iter(range(100))
-
-    def run(sites=SITES, *, by=model, corpus=texts, out=None, **settings) -> ActivationStore:
-        out = out or tmp_path / f"store-{next(made)}"
-        corpus = str(corpus) if not isinstance(corpus, str) else corpus
-        return capture(by, sites, corpus, out=out, **(SETTINGS | settings))
-
-    return run
+from tests.capture.tiny import CONTEXT, MARKED, SITES, bytes_of, lengthen, tiny_model
 
 
 def by_hand(model: LoadedModel, ids: list[int], hook: str) -> np.ndarray:
@@ -96,7 +64,7 @@ def test_every_token_of_every_text_is_there_once_in_its_place(captured, model, t
         assert (store.document_index[rows] == number).all()
         assert store.positions[rows].tolist() == (index[: document.rows] % 9 + 1).tolist()
         if MARKED not in document.title:
-            assert store.vocabulary.text(store.tokens[rows]) == text[document.title]
+            assert store.vocabulary.text(store.tokens[rows].tolist()) == text[document.title]
 
 
 def test_special_tokens_are_never_stored(captured, model, texts) -> None:
@@ -120,15 +88,9 @@ def test_without_bos_windows_are_whole_and_begin_with_a_sink(captured, tokenizer
     np.testing.assert_allclose(found, expected(model, store, "blocks.0.hook_out"), atol=2e-6)
 
 
-def put_weights(model: LoadedModel, ids: list[int], factor: float) -> None:
-    """Make the embedding of some tokens far longer."""
-    with torch.no_grad():
-        dict(model.bridge.named_parameters())["tok_embed._original_component.weight"][ids] *= factor
-
-
 @pytest.mark.parametrize("sites", [SITES, ["mlp_post.1"]], ids=["captured witness", "other"])
 def test_rows_of_extraordinary_length_are_marked_as_sinks(captured, model, sites) -> None:
-    put_weights(model, model.tokenizer.encode(" seven"), 300.0)
+    lengthen(model, " seven", 300.0)
     store = captured(sites)
     witness = "blocks.0.hook_out" if "resid_post.0" in sites else "blocks.1.hook_in"
     norms = np.linalg.norm(expected(model, store, witness), axis=1)
@@ -185,7 +147,7 @@ def test_the_same_request_gives_the_same_bytes(captured, tokenizer) -> None:
 
 
 def test_a_finished_store_is_returned_and_another_request_refused(
-    captured, model, tmp_path
+    captured, model, texts, tmp_path
 ) -> None:
     out = tmp_path / "out"
     before = captured(out=out)
@@ -195,7 +157,7 @@ def test_a_finished_store_is_returned_and_another_request_refused(
         ({"tokens": 50}, "tokens 1000000 there, 50 now"),
         ({"seed": 3, "dtype": "float16"}, "seed 0 there, 3 now; dtype float32 there, float16 now"),
         ({"sites": ["mlp_post.0"]}, "another model, dtype, corpus or other sites"),
-        ({"corpus": captured.__globals__["__file__"]}, "another model, dtype, corpus"),
+        ({"corpus": texts / "verse"}, "another model, dtype, corpus"),
     ):
         with pytest.raises(StoreError, match=rf"another capture \({what}.*; choose another --out"):
             captured(out=out, **other)

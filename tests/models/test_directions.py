@@ -1,10 +1,13 @@
 """Replacing a site, and the linear paths from a site to the logits, against torch hooks."""
 
+from contextlib import ExitStack
+from pathlib import Path
+
 import pytest
 import torch
 
-from interp.models import LoadedModel
-from tests.models.tiny import Tiny
+from interp.models import LoadedModel, Site, load_model
+from tests.models.tiny import Tiny, save_tiny
 
 SITES = ("resid_pre.1", "resid_post.1", "attn_z.1", "attn_out.1", "mlp_post.1", "mlp_out.1")
 
@@ -124,62 +127,125 @@ def test_substitutions_nest(tiny, tokens) -> None:
 # -- write directions ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SITES)
-def test_a_step_along_a_direction_moves_the_residual_stream_as_predicted(
-    tiny, tokens, name
-) -> None:
-    """Attention of the same block reads before the MLP writes, so the step is exactly linear.
+def moved_by(
+    model: LoadedModel, site: Site, step: torch.Tensor, held: list[str], tokens: torch.Tensor
+) -> torch.Tensor:
+    """How far a block's output moves when a site does, with other sites held at their values."""
+    after, still = model.site("resid_post.1"), [model.site(name) for name in held]
+    old = model.activations(tokens, [after, *still])
+    with ExitStack() as stack:
+        stack.enter_context(model.substitute(site, lambda x: x + step))
+        for other in still:
+            value = old[other.name]
+            stack.enter_context(model.substitute(other, lambda x, value=value: value))
+        new = model.activations(tokens, [after])
+    return new[after.name] - old[after.name]
 
-    In a block whose MLP reads what its attention wrote, a step in attention also moves the MLP;
-    the MLP's output is pinned to its old value there, and only the direct path remains.
-    """
-    site, after = tiny.model.site(name), tiny.model.site("resid_post.1")
-    mlp = tiny.model.site("mlp_out.1")
+
+HELD = {
+    "resid_pre": ["attn_out.1", "mlp_out.1"],
+    "attn_z": ["mlp_out.1"],
+    "attn_out": ["mlp_out.1"],
+}
+"""What the later layers of the block would make of a step is no part of its direct path."""
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_a_step_moves_the_residual_stream_as_predicted(tiny, tokens, name) -> None:
+    site = tiny.model.site(name)
     directions = torch.randn(3, site.width, generator=torch.Generator().manual_seed(1))
     written = tiny.model.write_directions(site, directions)
-    assert written is not None
     assert written.shape == (3, 24)
-    old = tiny.model.activations(tokens, [after, mlp, tiny.model.site("attn_out.1")])
-    size = 0.5
-    for direction, step in zip(directions, written, strict=True):
-        with tiny.model.substitute(site, lambda x, d=direction: x + size * d):
-            if name.startswith(("attn", "resid_pre")):
-                pinned = tiny.model.substitute(mlp, lambda x: old[mlp.name])
-            else:
-                pinned = tiny.model.substitute(after, lambda x: x)
-            with pinned:
-                if name.startswith("resid_pre"):
-                    attention = tiny.model.site("attn_out.1")
-                    with tiny.model.substitute(attention, lambda x, a=attention: old[a.name]):
-                        new = tiny.model.activations(tokens, [after])[after.name]
-                else:
-                    new = tiny.model.activations(tokens, [after])[after.name]
-        moved = new - old[after.name]
-        torch.testing.assert_close(moved, (size * step).expand_as(moved), rtol=1e-3, atol=1e-4)
-        assert step.norm() > 0.1
+    held = HELD.get(name.removesuffix(".1"), [])
+    for direction, expected in zip(directions, written, strict=True):
+        moved = moved_by(tiny.model, site, 0.5 * direction, held, tokens)
+        torch.testing.assert_close(moved, (0.5 * expected).expand_as(moved), rtol=1e-3, atol=1e-4)
+        assert expected.norm() > 0.1
+
+
+def test_directions_of_a_bfloat16_model_are_float32(tiny) -> None:
+    half = load_model(str(tiny.folder), dtype="bfloat16")
+    for name in SITES:
+        site = half.site(name)
+        exact = tiny.model.write_directions(site, torch.eye(site.width))
+        found = half.write_directions(site, torch.eye(site.width))
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, exact, rtol=0.01, atol=0.01)
+        lens = half.logit_lens(found)
+        assert lens.dtype == torch.float32
+        assert (lens - tiny.model.logit_lens(exact)).abs().max() < 0.05
+
+
+def other(family: str, folder: Path) -> LoadedModel:
+    """A family that does something of its own between a layer and the logits."""
+    save_tiny(family, folder)
+    return load_model(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize("family", ["gemma2", "olmo2"])
+def test_layers_whose_output_is_normed_write_no_direction(family, tmp_path, tokens) -> None:
+    model = other(family, tmp_path)
+    for name in ("mlp_post.1", "mlp_out.1", "attn_z.1", "attn_out.1"):
+        site = model.site(name)
+        assert model.write_directions(site, torch.eye(site.width)) is None, name
+    step = torch.randn(24, generator=torch.Generator().manual_seed(1))
+    moved = moved_by(model, model.site("mlp_out.1"), step, [], tokens)
+    assert not torch.allclose(moved, step.expand_as(moved), atol=0.1)  # and rightly so
+    stream = model.write_directions(model.site("resid_post.1"), step[None])
+    assert torch.equal(stream, step[None])
+
+
+def test_a_block_whose_layers_add_the_residual_stream_themselves(tmp_path, tokens) -> None:
+    """BLOOM's attention and MLP return their sum with it; a step of theirs passes unchanged."""
+    model = other("bloom", tmp_path)
+    for name in ("mlp_post.1", "mlp_out.1", "attn_z.1", "attn_out.1"):
+        site = model.site(name)
+        step = torch.randn(site.width, generator=torch.Generator().manual_seed(1))
+        written = model.write_directions(site, step[None])
+        held = ["mlp_post.1"] if name.startswith("attn") else []
+        moved = moved_by(model, site, step, held, tokens)
+        torch.testing.assert_close(moved, written.expand_as(moved), rtol=1e-3, atol=1e-4)
+
+
+def test_a_masked_model_has_no_lens(tmp_path) -> None:
+    """BERT puts another layer between its residual stream and its unembedding."""
+    model = other("bert", tmp_path)
+    for kind in ("resid_post", "mlp_post", "attn_z"):
+        site = model.site(f"{kind}.1")
+        assert model.write_directions(site, torch.eye(site.width)) is None
 
 
 # -- logit lens ---------------------------------------------------------------------------------
 
 
-def test_the_lens_agrees_with_the_model_up_to_a_factor_and_a_constant(tiny, tokens) -> None:
+def check_lens(model: LoadedModel, tokens: torch.Tensor, tolerance: float = 1e-3) -> None:
     """With the last residual stream replaced by a direction, the logits differ from the lens only
     by the norm's positive divisor, the final norm's bias and a constant."""
-    after = tiny.model.site("resid_post.2")
+    after = model.site("resid_post.2")
     directions = torch.randn(5, 24, generator=torch.Generator().manual_seed(2)) * 10
-    lens = tiny.model.logit_lens(directions)
+    lens = model.logit_lens(directions)
     assert lens.shape == (5, 300)
     for direction, found in zip(directions, lens, strict=True):
         there, nothing = (
-            _logits_of(tiny.model, after, value, tokens)
+            _logits_of(model, after, value, tokens)
             for value in (direction, torch.zeros_like(direction))
         )
         effect = there - nothing  # the final norm's bias is gone
         effect = effect - effect.mean()
         factor = (effect @ found) / (found @ found)
         assert factor > 0
-        torch.testing.assert_close(factor * found, effect, rtol=1e-3, atol=1e-4)
+        assert (factor * found - effect).norm() < tolerance * effect.norm()
         assert effect.norm() > 1
+
+
+def test_the_lens_agrees_with_the_model_up_to_a_factor_and_a_constant(tiny, tokens) -> None:
+    check_lens(tiny.model, tokens)
+
+
+@pytest.mark.parametrize("family", ["gemma", "gemma2", "olmo2", "bloom"])
+def test_the_lens_of_other_families(family, tmp_path, tokens) -> None:
+    """Gemma's norms multiply by one more than their weight; Gemma 2 bends its logits a little."""
+    check_lens(other(family, tmp_path), tokens, tolerance=0.01 if family == "gemma2" else 1e-3)
 
 
 def _logits_of(model, site, value, tokens) -> torch.Tensor:

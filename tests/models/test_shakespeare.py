@@ -385,6 +385,18 @@ def test_the_learning_rate_warms_up_and_decays_to_a_tenth() -> None:
     assert rates[100] == pytest.approx(0.001)
 
 
+def test_every_window_is_bos_and_a_piece_of_the_training_tokens() -> None:
+    stream = np.arange(100, 200)
+    tokens = pretraining.Tokens(stream, stream + 100)
+    run = pretraining.Pretraining(CONFIG, CONFIG.build(), tokens, Path("nowhere"))
+    draw = np.random.default_rng(0)
+    windows = run._windows(stream, draw, 500)
+    assert windows.shape == (500, CONFIG.n_ctx)
+    assert (windows[:, 0] == BOS).all()
+    assert (windows[:, 2:] - windows[:, 1:-1] == 1).all()
+    assert (windows[:, 1].min(), windows[:, -1].max()) == (100, 198)
+
+
 def test_weight_decay_spares_vectors() -> None:
     """With a gradient of zero and a decay, AdamW shrinks matrices and leaves vectors alone."""
     config = replace(CONFIG, weight_decay=0.5)

@@ -1,4 +1,4 @@
-"""Tiny transformers of three families, with random weights, saved the way users save theirs."""
+"""Tiny transformers of several families, with random weights, saved the way users save theirs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,26 +44,27 @@ class Tiny:
 
 def save_tiny(family: str, folder: Path) -> None:
     """Weights drawn wide, so that every block changes the residual stream a lot."""
-    from transformers import (
-        GPT2Config,
-        GPT2LMHeadModel,
-        GPTNeoXConfig,
-        GPTNeoXForCausalLM,
-        LlamaConfig,
-        LlamaForCausalLM,
-    )
+    import transformers as hf
 
-    common = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0}
+    few = {"num_key_value_heads": 2}
+    gpt2 = {"n_embd": 24, "n_layer": 3, "n_head": 4, "n_positions": CONTEXT}
+    config, kind, own = {
+        "llama": (hf.LlamaConfig, hf.LlamaForCausalLM, few),
+        "gpt2": (hf.GPT2Config, hf.GPT2LMHeadModel, gpt2),
+        "neox": (hf.GPTNeoXConfig, hf.GPTNeoXForCausalLM, {}),
+        "gemma": (hf.GemmaConfig, hf.GemmaForCausalLM, few | {"head_dim": 6}),
+        "gemma2": (hf.Gemma2Config, hf.Gemma2ForCausalLM, few | {"head_dim": 6}),
+        "olmo2": (hf.Olmo2Config, hf.Olmo2ForCausalLM, few),
+        "bloom": (hf.BloomConfig, hf.BloomForCausalLM, {"n_layer": 3, "n_head": 4}),
+        "bert": (hf.BertConfig, hf.BertForMaskedLM, {}),
+    }[family]
+    common = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     shape = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4}
     long = {"max_position_embeddings": CONTEXT, "intermediate_size": 40}
+    if family == "gpt2":
+        shape, long = {}, {}
     torch.manual_seed(7)
-    if family == "llama":
-        model = LlamaForCausalLM(LlamaConfig(**common, **shape, **long, num_key_value_heads=2))
-    elif family == "neox":
-        model = GPTNeoXForCausalLM(GPTNeoXConfig(**common, **shape, **long))
-    else:
-        gpt2 = {"n_embd": 24, "n_layer": 3, "n_head": 4, "n_positions": CONTEXT}
-        model = GPT2LMHeadModel(GPT2Config(**common, **gpt2))
+    model = kind(config(**common, **shape, **long, **own))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.15)
