@@ -55,9 +55,10 @@ def resource_error(error: OSError, path: Path) -> Exception:
             f"cannot write {path}: {os.strerror(error.errno)}; choose a writable workspace with "
             "--workspace or INTERP_WORKSPACE"
         )
-    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+    blocking = next((each for each in (path, *path.parents) if each.is_file()), None)
+    if error.errno in (errno.ENOTDIR, errno.EEXIST) and blocking is not None:
         return ResourceError(
-            f"cannot write {path}: {error.filename or path} is a file where a folder should be; "
+            f"cannot write {path}: {blocking} is a file where a folder should be; "
             "choose another workspace with --workspace or INTERP_WORKSPACE"
         )
     return error
