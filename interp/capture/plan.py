@@ -4,7 +4,8 @@
    apart.
 2. The domain with the fewest tokens so far gives the next document, so that all domains have equal
    shares until the small ones are used up. Within a domain the held-out side gives it whenever it
-   is below its share, so that held-out text is there in every domain whatever the budget.
+   is below its share. A document longer than a tenth of its domain's part of the budget gives that
+   much and goes to the end of its queue, so that every domain has several, and held-out ones too.
 3. Documents are cut into windows of ``span`` tokens (the context less BOS), never across documents;
    the last window of a document may be shorter. Row = first row of the document + token.
 4. Shards are runs of whole windows.
@@ -15,7 +16,7 @@ and its hash in the manifest proves that it is the same one.
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -124,11 +125,14 @@ def make_plan(
     chosen: list[StoredDocument] = []
     rows = 0
     drop = np.array(sorted(specials), dtype=np.int64)
+    domains = len({document.domain for document in documents})
+    longest = span * max(config.tokens // (10 * max(domains, 1) * span), 1)
     order = _Order(documents, heldout, config)
-    for index in order:
-        ids = np.array(encode(documents[index].text), dtype=np.int64)
-        ids = ids[~np.isin(ids, drop)][: config.tokens - rows].astype(np.uint32)
-        order.took(len(ids))
+    for index, start in order:
+        whole = np.array(encode(documents[index].text), dtype=np.int64)
+        whole = whole[~np.isin(whole, drop)].astype(np.uint32)
+        ids = whole[start : start + longest][: config.tokens - rows]
+        order.took(len(ids), left=len(whole) > start + longest)
         if len(ids) == 0:
             continue
         source = documents[index]
@@ -167,35 +171,39 @@ class _Order:
         for index, document in enumerate(documents):
             members[document.domain].append(index)
         self._share = config.heldout
-        self._queues: dict[str, dict[bool, list[int]]] = {}
+        self._queues: dict[str, dict[bool, deque[tuple[int, int]]]] = {}
         for domain in sorted(members):
             # A domain's order depends on its name, not on which other domains there are.
             key = int.from_bytes(hashlib.sha256(domain.encode()).digest()[:8], "big")
             draw = np.random.default_rng([config.seed, key])
             shuffled = [members[domain][i] for i in draw.permutation(len(members[domain]))]
             self._queues[domain] = {
-                side: [index for index in reversed(shuffled) if bool(heldout[index]) is side]
+                side: deque((index, 0) for index in shuffled if bool(heldout[index]) is side)
                 for side in (False, True)
             }
         self._tokens = {domain: {False: 0, True: 0} for domain in self._queues}
-        self._last = ("", False)
+        self._last = ("", False, 0, 0)
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """A document and the token from which on it is wanted."""
         while self._queues:
             domain = min(self._queues, key=lambda name: (sum(self._tokens[name].values()), name))
             queues, tokens = self._queues[domain], self._tokens[domain]
             if not (queues[False] or queues[True]):
                 del self._queues[domain]
                 continue
-            behind = tokens[True] <= self._share * sum(tokens.values())
+            behind = tokens[True] < self._share * sum(tokens.values())
             side = bool(queues[True]) and (behind or not queues[False])
-            self._last = (domain, side)
-            yield queues[side].pop()
+            index, start = queues[side].popleft()
+            self._last = (domain, side, index, start)
+            yield index, start
 
-    def took(self, tokens: int) -> None:
-        """Say how many tokens the last document gave."""
-        domain, side = self._last
+    def took(self, tokens: int, *, left: bool) -> None:
+        """Say how many tokens the last document gave, and whether it has more."""
+        domain, side, index, start = self._last
         self._tokens[domain][side] += tokens
+        if left:
+            self._queues[domain][side].append((index, start + tokens))
 
 
 def _edges(starts: np.ndarray, rows: int, shard_rows: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from interp.errors import ConfigError, StoreError, UnknownName
 from interp.models import LoadedModel
 from interp.models.bpe import BOS
 from interp.store import ActivationStore, verify
-from tests.capture.tiny import CONTEXT, MARKED, SITES, bytes_of, lengthen, tiny_model
+from tests.capture.tiny import CONTEXT, MARKED, SITES, TEXT, bytes_of, lengthen, tiny_model
 
 
 def by_hand(model: LoadedModel, ids: list[int], hook: str) -> np.ndarray:
@@ -90,14 +90,24 @@ def test_without_bos_windows_are_whole_and_begin_with_a_sink(captured, tokenizer
 
 @pytest.mark.parametrize("sites", [SITES, ["mlp_post.1"]], ids=["captured witness", "other"])
 def test_rows_of_extraordinary_length_are_marked_as_sinks(captured, model, sites) -> None:
-    lengthen(model, " seven", 300.0)
+    for number, word in enumerate(TEXT.split()):  # lengths on both sides of the limit
+        lengthen(model, f" {word}", 2.0 ** (number / 2))
     store = captured(sites)
-    witness = "blocks.0.hook_out" if "resid_post.0" in sites else "blocks.1.hook_in"
-    norms = np.linalg.norm(expected(model, store, witness), axis=1)
-    limit = 10 * np.median(norms[: store.manifest.shards[0].rows])
+    name, hook = "resid_pre.1", "blocks.1.hook_in"
+    if "resid_post.0" in sites:
+        name, hook = "resid_post.0", "blocks.0.hook_out"
+    norms = np.linalg.norm(expected(model, store, hook), axis=1)
+    first = store.manifest.shards[0].rows
+    limit = 10 * np.median(norms[:first])
+    ends = np.cumsum([entry.rows for entry in store.manifest.shards])[:-1]
+    by_shard = [part > 10 * np.median(part) for part in np.split(norms, ends)]
+    assert np.concatenate(by_shard).tolist() != (norms > limit).tolist()  # which one matters
     assert store.manifest.sinks["threshold"] == pytest.approx(limit, rel=1e-5)
+    assert name in store.manifest.sinks["rule"]
     assert store.sinks.tolist() == (norms > limit).tolist()
-    assert 0 < store.manifest.sinks["count"] == store.sinks.sum() < store.rows / 5
+    assert store.manifest.sinks["count"] == store.sinks.sum()
+    assert store.sinks[:first].any()
+    assert store.sinks[first:].any()
     assert not store.sinks[store.rows_of("all")].any()
 
 

@@ -1,6 +1,5 @@
 """The packaged SmolLM2-135M: it knows Paris, and our hooks read what transformers computes."""
 
-import os
 import socket
 
 import pytest
@@ -8,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from interp.models import fetch_model, known_models, load_model
+from interp.workspace import Workspace
 from tests.models.tiny import load_reference
 
 NAME = "smollm2-135m"
@@ -112,19 +112,24 @@ def test_its_tokenizer_has_no_hidden_specials(model) -> None:
     assert model.tokenizer.bos in model.tokenizer.specials
 
 
-def test_fetching_again_does_nothing_and_needs_no_network(real_workspace, monkeypatch) -> None:
-    folder = real_workspace.model(NAME)
-    before = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
+def test_fetching_again_does_nothing_and_needs_no_network(
+    real_workspace, tmp_path, monkeypatch
+) -> None:
+    """Not even the download has to be there any more."""
+    folder = tmp_path / "models" / NAME
+    folder.mkdir(parents=True)
+    for file in real_workspace.model(NAME).iterdir():
+        (folder / file.name).symlink_to(file)
+    workspace = Workspace.at(tmp_path)
 
     def refuse(*args, **options):
         raise AssertionError("a socket was opened")
 
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(socket, "create_connection", refuse)
-    assert fetch_model(NAME, real_workspace) == folder
-    assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == before
-    assert (NAME, True) in [(name, ready) for name, _, ready in known_models(real_workspace)]
-    # A folder is loaded without the network as well, whatever the hub's setting.
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    assert load_model(NAME, workspace=real_workspace, device="cpu").name == NAME
-    assert "HF_HUB_OFFLINE" not in os.environ
+    assert fetch_model(NAME, workspace) == folder
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "models"]
+    assert list((tmp_path / "models").iterdir()) == [folder]
+    assert (NAME, True) in [(name, ready) for name, _, ready in known_models(workspace)]
+    # A folder is loaded without the network as well.
+    assert load_model(NAME, workspace=workspace, device="cpu").name == NAME

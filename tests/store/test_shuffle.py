@@ -7,6 +7,7 @@ import pytest
 
 from interp.errors import ConfigError, FormatError
 from interp.store import ActivationStore, ShuffledBatches
+from interp.store.shuffle import BLOCK
 from tests.stores import make_store
 
 ROWS = 6000
@@ -53,6 +54,8 @@ def test_other_seeds_and_other_epochs_are_in_another_order(store) -> None:
         for other in epochs[:i]:
             same = np.mean(np.array(one) == np.array(other))
             assert same < 0.01  # two random orders agree at one place on average
+    begun = {frozenset(row // BLOCK for row in one[:BLOCK]) for one in epochs}
+    assert len(begun) > 1  # nor do they all begin with the same part of the store
 
 
 def test_the_order_does_not_depend_on_the_size_of_batches(store) -> None:
