@@ -1,11 +1,14 @@
 """``interp app``: browse the workspace in a web browser, on this machine only."""
 
 import argparse
+import os
+import socket
 import subprocess
 import sys
 from typing import Any
 
 from interp.cli.say import say
+from interp.errors import ConfigError
 from interp.workspace import Workspace
 
 EXAMPLE = """\
@@ -21,6 +24,24 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_port(port: int) -> None:
+    """Refuse a port that cannot be listened on.
+
+    Raises:
+        ConfigError: it is in use, or no port.
+    """
+    with socket.socket() as probe:
+        if os.name != "nt":  # else a port just closed counts as in use for a minute
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise ConfigError(
+                f"port {port} cannot be used, perhaps by an app that is open already at "
+                f"http://localhost:{port}; close it or choose another with --port"
+            ) from error
+
+
 def start(workspace: Workspace, port: int, *, browser: bool) -> "subprocess.Popen[bytes]":
     """Start the app as a process of its own; it listens on 127.0.0.1 only.
 
@@ -33,6 +54,7 @@ def start(workspace: Workspace, port: int, *, browser: bool) -> "subprocess.Pope
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Serve until Ctrl-C."""
+    check_port(args.port)
     process = start(Workspace.at(args.workspace), args.port, browser=not args.no_browser)
     say(args, f"http://localhost:{args.port}  (Ctrl-C closes it)")
     try:

@@ -160,6 +160,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     workspace = Workspace.at(args.workspace)
     if args.quick:
         workspace = Workspace(workspace.root / "quick")
+    if not args.no_app:
+        app.check_port(args.port)
     plan = steps(quick=args.quick)
     done = _read_state(workspace)
     process = None

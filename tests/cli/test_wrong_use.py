@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 
 import h5py
 import numpy as np
@@ -135,6 +136,17 @@ def test_out_of_memory_is_one_sentence(store, fails, monkeypatch):
 
     monkeypatch.setattr(interp.sae, "train", exhausted)
     assert "out of memory" in fails(1, "train", "toy", "resid_post.0", *TRAIN)
+
+
+@pytest.mark.parametrize("verb", ["app", "demo"])
+def test_port_in_use_is_told_before_any_work(workspace, fails, verb):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert port in fails(2, verb, "--port", port)
+    assert "70000" in fails(2, verb, "--port", "70000")
+    assert not workspace.root.exists()
 
 
 def test_json_prints_one_object_and_nothing_else(store, capsys):

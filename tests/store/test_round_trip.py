@@ -103,7 +103,7 @@ def sorted_rows(values: np.ndarray) -> np.ndarray:
     return values[np.lexsort(values.T)]
 
 
-few_examples = settings(max_examples=25, deadline=None)
+few_examples = settings(max_examples=15, deadline=None)
 
 
 @given(shape=shapes(), data=st.data())
