@@ -54,7 +54,7 @@ def test_other_seeds_and_other_epochs_are_in_another_order(store) -> None:
         for other in epochs[:i]:
             same = np.mean(np.array(one) == np.array(other))
             assert same < 0.01  # two random orders agree at one place on average
-    begun = {frozenset(row // BLOCK for row in one[:BLOCK]) for one in epochs}
+    begun = {frozenset(row // BLOCK for row in one[:BLOCK]) for one in epochs[:3]}
     assert len(begun) > 1  # nor do they all begin with the same part of the store
 
 
