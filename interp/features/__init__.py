@@ -15,12 +15,12 @@ if TYPE_CHECKING:
         DictionaryBasis,
         NeuronBasis,
         RandomDirections,
-        find_bases,
         neurons,
         random_directions,
     )
     from interp.features.config import ExtractConfig
     from interp.features.extract import extract
+    from interp.features.find import find_bases
     from interp.features.table import Stratum, UnitTable
     from interp.features.units import Units, open_units
 
@@ -35,7 +35,7 @@ _HOME = {
     "UnitTable": "table",
     "Units": "units",
     "extract": "extract",
-    "find_bases": "bases",
+    "find_bases": "find",
     "neurons": "bases",
     "open_units": "units",
     "random_directions": "bases",

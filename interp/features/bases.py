@@ -7,7 +7,6 @@ A unit is *active* on a token where its value is above 0.
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -16,12 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from interp.errors import ConfigError, DataError, FormatError, UnknownName
-from interp.sae import Dictionary, load_dictionary
+from interp.errors import ConfigError, DataError
+from interp.sae import Dictionary
 from interp.sae.base import ThresholdDictionary
-from interp.sae.files import WEIGHTS, read_config
 from interp.store import ActivationStore
-from interp.workspace import Workspace
 
 SAMPLE_ROWS = 16_384
 """Rows on which the thresholds of random directions are measured."""
@@ -225,68 +222,6 @@ def random_directions(
     keep = np.linspace(0, len(runs) - 1, min(len(runs), SAMPLE_ROWS // 256)).astype(int)
     sample = store.take(place.name, np.concatenate([runs[i] for i in np.unique(keep)]))
     return RandomDirections(place.name, torch.from_numpy(sample), n=count, seed=seed)
-
-
-def find_bases(
-    store: ActivationStore,
-    site: str,
-    names: Sequence[str] | None,
-    workspace: Workspace,
-    seed: int = 0,
-) -> list[Basis]:
-    """Bases of a site by name.
-
-    Args:
-        store: whose activations they read.
-        site: short or canonical name.
-        names: ``neurons``, ``random``, dictionary names; None means neurons, random and every
-            finished dictionary of this model and site.
-        workspace: where the dictionaries are.
-        seed: of the random directions.
-
-    Raises:
-        UnknownName: the store has no such site, or a name is none of these.
-        FormatError: a dictionary asked for cannot be read.
-    """
-    place = store.site(site)
-    found = _dictionaries(workspace, store.model, place.name)
-    wanted = ["neurons", "random", *found] if names is None else list(dict.fromkeys(names))
-    bases: list[Basis] = []
-    for name in wanted:
-        if name == "neurons":
-            bases.append(neurons(store, place.name))
-        elif name == "random":
-            bases.append(random_directions(store, place.name, seed=seed))
-        elif name in found:
-            bases.append(DictionaryBasis(load_dictionary(found[name]), name))
-        else:
-            remedy = f"`interp train {store.name} {place.name}` makes a dictionary."
-            raise UnknownName("basis", name, ["neurons", "random", *found], remedy)
-    return bases
-
-
-def _dictionaries(workspace: Workspace, model: str, site: str) -> dict[str, Path]:
-    folder = workspace.dictionary(model, site, "x").parent
-    found: dict[str, Path] = {}
-    for path in sorted(folder.glob("*")):
-        try:
-            if read_config(path).get("state") == "finished" and (path / WEIGHTS).is_file():
-                found[path.name] = path
-        except FormatError:
-            continue
-    return found
-
-
-def finished_dictionary(dictionary: Dictionary, workspace: Workspace) -> str | None:
-    """The folder name under which a workspace holds this very dictionary, or None."""
-    origin, wanted = dictionary.origin, DictionaryBasis(dictionary).fingerprint
-    label = dictionary.config.label(dictionary.d_in)
-    for name, path in _dictionaries(workspace, origin.model, origin.site).items():
-        if read_config(path).get("kind") != dictionary.kind or not name.startswith(label):
-            continue
-        if DictionaryBasis(load_dictionary(path), name).fingerprint == wanted:
-            return name
-    return None
 
 
 def _any_negative(store: ActivationStore, site: str) -> bool:

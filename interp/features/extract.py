@@ -22,9 +22,10 @@ import torch
 from interp.config import to_dict
 from interp.errors import ConfigError, DataError, FormatError
 from interp.features.accumulate import Accumulator, Pool, histogram_edges
-from interp.features.bases import Basis, DictionaryBasis, finished_dictionary
+from interp.features.bases import Basis, DictionaryBasis
 from interp.features.config import ExtractConfig
 from interp.features.contexts import STRATA, choose, quantile_edges
+from interp.features.find import finished_dictionary
 from interp.features.logits import Lens, logits
 from interp.features.monoscore import SCORES, MonoScore
 from interp.features.scoring import Scoring

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from apps import launch
 from interp.workspace import Workspace
@@ -101,8 +102,7 @@ def site(built: Workspace, tmp_path_factory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser():
     """Chromium, once for the module."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with api.sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
