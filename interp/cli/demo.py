@@ -72,7 +72,7 @@ def steps(*, quick: bool = False) -> list[Step]:
 
     controls = ("neurons", "random")
     toy_steps = ("--steps", "40") if quick else ()
-    toy_name, toy_top = "batchtopk-2048-k16-s0", "topk-2048-k16-s0"
+    toy_name = "batchtopk-2048-k16-s0"
     real_name, real_top = "batchtopk-4608-k32-s0", "topk-4608-k32-s0"
     mlp_name = "batchtopk-3072-k32-s0"
 
@@ -125,20 +125,19 @@ def steps(*, quick: bool = False) -> list[Step]:
         train(REAL, REAL_SITE, "batchtopk", 4608, 32, 1_200_000),
         extract(REAL, REAL_SITE, *controls, real_name, browsable=True),
         evaluate(TOY, TOY_SITE, toy_name, 256, "float32"),
-        evaluate(REAL, REAL_SITE, real_name, 48, "bfloat16"),
-        train(TOY, TOY_SITE, "topk", 2048, 16, 600_000),
-        train(REAL, REAL_SITE, "topk", 4608, 32, 600_000),
-        train(REAL, REAL_MLP, "batchtopk", 3072, 32, 500_000),
+        evaluate(REAL, REAL_SITE, real_name, 32, "bfloat16"),
+        train(TOY, TOY_SITE, "topk", 2048, 16, 400_000),
+        train(REAL, REAL_SITE, "topk", 4608, 32, 500_000),
+        train(REAL, REAL_MLP, "batchtopk", 3072, 32, 400_000),
         Step(
             f"capture {TOY} untrained",
             ("capture", f"{TOY}@0", TOY_SITE, "--corpus", "shakespeare")
             + ("--tokens", tokens(1_000_000)),
             _file("stores", f"{TOY}@0", "manifest.json"),
         ),
-        extract(TOY, TOY_SITE, toy_top),
         extract(REAL, REAL_SITE, real_top),
-        extract(REAL, REAL_MLP, *controls, mlp_name),
-        extract(f"{TOY}@0", TOY_SITE, *controls),
+        extract(REAL, REAL_MLP, "neurons", mlp_name),
+        extract(f"{TOY}@0", TOY_SITE, "neurons"),
     ]
 
 
@@ -177,8 +176,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             if step.browsable and process is None and not args.no_app:
                 process = app.start(workspace, args.port, browser=True)
                 say(args, f"\nbrowse {step.arguments[1]} now: http://localhost:{args.port}")
-        summary = [{"step": e["title"], "seconds": e["seconds"]} for e in done.values()]
-        table(args, summary)
+        ran = [done[step.key] for step in plan]
+        table(args, [{"step": each["title"], "seconds": each["seconds"]} for each in ran])
         table(args, dictionaries(workspace))
         if process is not None:
             say(args, f"\nhttp://localhost:{args.port}  (Ctrl-C closes it)")
