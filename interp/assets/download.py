@@ -47,7 +47,10 @@ class Client:
         Raises:
             Unreachable: the server did not answer, or with an error of its own.
         """
-        path = local_path(location)
+        try:
+            path = local_path(location)
+        except ValueError as error:
+            raise Unreachable("malformed") from error
         if path is not None:
             return _local_links(path)
         answer = self._get(location, {"Accept": _PAGES})
@@ -90,7 +93,7 @@ class Client:
         if had:
             headers["Range"] = f"bytes={had}-"
         with self._get(url, headers, stream=True) as answer:
-            if answer.status_code == 416:  # nothing is missing, or the file is another one
+            if answer.status_code == 416 and had:  # nothing is missing, or the file is another one
                 if _whole(answer) != had:
                     partial.unlink()
                     self._continue(url, partial, 0, progress, note)

@@ -87,8 +87,8 @@ def _fetch(asset: Asset, folder: Path, progress: Progress) -> None:
     by_hand = archive.exists()
     if by_hand and sha256(archive) != asset.sha256:
         raise AssetError(
-            f"{archive} is not the pinned {asset.file} (its SHA-256 differs); delete it and run "
-            "the same command again"
+            f"{archive} is not the pinned {asset.file} (its SHA-256 is {sha256(archive)}, the "
+            f"pinned one {asset.sha256}); delete it and run the same command again"
         )
     if not by_hand:
         _download(asset, archive, progress)
@@ -124,13 +124,15 @@ def _download(asset: Asset, archive: Path, progress: Progress) -> None:
                 for link in client.links(page):
                     if link.file != asset.file:
                         continue
-                    if link.sha256 in ("", asset.sha256):
+                    found = link.sha256
+                    if found in ("", asset.sha256):
                         _download_link(client, link, partial, progress, asset)
-                        if sha256(partial) == asset.sha256:
+                        found = sha256(partial)
+                        if found == asset.sha256:
                             partial.replace(archive)
                             return
                         partial.unlink()
-                    differs.append(shown(place))
+                    differs.append(f"{shown(place)} (SHA-256 {found})")
                     break
             except Unreachable as error:
                 offline.append(f"{shown(place)} ({error})")
@@ -156,8 +158,8 @@ def _refusal(
     by_hand = f"or put {asset.file} into {archive.parent} by hand"
     if differs:
         return (
-            f"{asset.file} on {', '.join(differs)} is not the pinned file (its SHA-256 differs); "
-            f"use an index that serves the original, {by_hand}"
+            f"{asset.file} on {', '.join(differs)} is not the pinned file (SHA-256 "
+            f"{asset.sha256}); use an index that serves the original, {by_hand}"
         )
     if offline:
         return (

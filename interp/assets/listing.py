@@ -1,6 +1,7 @@
 """Links to files, out of an index's pages: PEP 503 (HTML), PEP 691 (JSON), or a plain folder."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -27,7 +28,11 @@ def shown(url: str) -> str:
     >>> shown("https://me:secret@example.org/simple/?token=1")
     'https://example.org/simple/'
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises if a password with a special character made half of it a port
+    except ValueError:
+        return "an address that is no URL"
     if not parts.netloc:
         return url
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
@@ -72,10 +77,14 @@ def links_in_html(text: str, base: str) -> list[Link]:
     parser = _Anchors()
     parser.feed(text)
     parser.close()
-    base = _join(base, parser.base) if parser.base else base
+    with suppress(ValueError):
+        base = _join(base, parser.base) if parser.base else base
     links: list[Link] = []
     for href in parser.hrefs:
-        url, fragment = urldefrag(_join(base, href))
+        try:
+            url, fragment = urldefrag(_join(base, href))
+        except ValueError:  # one link that is no URL does not spoil the page
+            continue
         name = unquote(urlsplit(url).path).rpartition("/")[2]
         links.append(Link(name, url, parse_qs(fragment).get("sha256", [""])[0]))
     return links

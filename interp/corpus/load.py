@@ -29,7 +29,7 @@ def load_corpus(name_or_path: str, workspace: Workspace | None = None) -> Corpus
     if name_or_path.startswith(PREFIX):
         return read_hub(name_or_path)
     path = Path(name_or_path).expanduser()
-    if path.exists():
+    if name_or_path and path.exists():  # an empty name would be the current folder
         return read_own(path)
     raise UnknownName(
         "corpus",

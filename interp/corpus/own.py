@@ -62,9 +62,9 @@ def _hidden(path: Path) -> bool:
 
 def _file(path: Path, title: str, domain: str, *, alone: bool) -> Iterator[Document]:
     if path.suffix == ".jsonl":
-        yield from cut_all(read_documents(path, {"domain": domain}))
+        yield from cut_all(read_documents(path, {"title": title, "domain": domain}))
     elif path.suffix == ".parquet":
-        yield from cut_all(_parquet(path, domain))
+        yield from cut_all(_parquet(path, title, domain))
     else:
         text = _text(path)
         if text is None and alone:
@@ -93,7 +93,7 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def _parquet(path: Path, domain: str) -> list[Document]:
+def _parquet(path: Path, title: str, domain: str) -> list[Document]:
     try:
         import pyarrow
         import pyarrow.parquet as parquet
@@ -107,7 +107,9 @@ def _parquet(path: Path, domain: str) -> list[Document]:
     if "text" not in table.column_names:
         raise DataError(f"{path} has no column text; rename the one that holds the text")
     return [
-        document_of(row, f"{path}, row {number}", {"domain": domain})
+        document_of(
+            row, f"{path}, row {number}", {"title": f"{title}, row {number}", "domain": domain}
+        )
         for number, row in enumerate(rows)
         if row["text"]
     ]

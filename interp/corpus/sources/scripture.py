@@ -14,7 +14,7 @@ LICENCE = "public domain"
 _VERSES = """
     SELECT Books.ShortName, Bible.ChapterID, Bible.Passage1, Bible.Passage2
     FROM Bible JOIN Books USING (TestamentID, BookID)
-    ORDER BY BookID, ChapterID, VerseID, Bible.rowid
+    ORDER BY TestamentID, BookID, ChapterID, VerseID, Bible.rowid
 """
 _NUMBER = re.compile(r"(?:(?<=\s)|^)\d+:\d+ ")
 

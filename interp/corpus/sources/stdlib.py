@@ -8,6 +8,7 @@ import ast
 import hashlib
 import inspect
 import os
+import re
 import sysconfig
 import tokenize
 import warnings
@@ -105,12 +106,23 @@ def _docstrings(text: str) -> Iterator[str]:
         yield f"{name}\n{document}" if name else document
 
 
-def _topics(path: Path) -> Iterator[tuple[str, str]]:
-    """The strings of the dictionary ``topics``, read without running the module."""
+def _topics(path: Path) -> list[tuple[str, str]]:
+    """The strings of the dictionary ``topics``, read without running the module.
+
+    A topic that is a section of another one is left out.
+    """
     if not path.is_file():
-        return
+        return []
+    texts: dict[str, str] = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
             for key, value in zip(node.value.keys, node.value.values, strict=True):
                 if isinstance(key, ast.Constant) and isinstance(value, ast.Constant):
-                    yield str(key.value), inspect.cleandoc(str(value.value))
+                    texts[str(key.value)] = inspect.cleandoc(str(value.value))
+    # Longest first; the line below a heading differs with its rank.
+    kept: dict[str, str] = {}
+    for topic in sorted(texts, key=lambda topic: (-len(texts[topic]), topic)):
+        body = re.sub(r"^([*=~^\"-])\1*$", "", texts[topic], flags=re.M)
+        if not any(body in longer for longer in kept.values()):
+            kept[topic] = body
+    return [(topic, text) for topic, text in texts.items() if topic in kept]
