@@ -1,6 +1,6 @@
 """Sparse autoencoders: store in, dictionary out.
 
-`train` runs an architecture (`TopK`, `BatchTopK`, ... see `architectures`) over a site of an
+`train` runs an architecture (`TopK`, `JumpReLU`, ... see `architectures`) over a site of an
 activation store; `load_dictionary` reads the result; `reconstruction` measures it on held-out
 rows. A dictionary never knows its model.
 """
@@ -9,15 +9,23 @@ from interp.sae.architecture import Architecture, architectures, find_architectu
 from interp.sae.base import Dictionary, Origin
 from interp.sae.files import load_dictionary, save_dictionary
 from interp.sae.kinds.batchtopk import BatchTopK
+from interp.sae.kinds.gated import Gated
+from interp.sae.kinds.jumprelu import JumpReLU
+from interp.sae.kinds.l1 import L1
+from interp.sae.kinds.matryoshka import Matryoshka
 from interp.sae.kinds.topk import TopK
 from interp.sae.metrics import Reconstruction, reconstruction
 from interp.sae.train import train
 from interp.sae.trainer import TrainConfig
 
 __all__ = [
+    "L1",
     "Architecture",
     "BatchTopK",
     "Dictionary",
+    "Gated",
+    "JumpReLU",
+    "Matryoshka",
     "Origin",
     "Reconstruction",
     "TopK",

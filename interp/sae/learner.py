@@ -7,6 +7,8 @@ biases divided by s, so that encode(x) = z'/s and decode gives x̂ = x̂'/s:
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,13 +21,32 @@ from interp.sae.kernels import StepResult, Weights
 class Learner(ABC):
     """Weights, their constraint, and the architecture's own state."""
 
-    def __init__(self, d_in: int, latents: int, device: torch.device) -> None:
-        """Weights of the right shapes, all zero until `initialise`."""
+    unit_rows: ClassVar[bool] = True
+    """Whether training keeps the decoder's rows at unit norm; if not, `dictionary` folds them."""
+
+    def __init__(
+        self,
+        d_in: int,
+        latents: int,
+        device: torch.device,
+        extra: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        """Weights of the right shapes, all zero until `initialise`.
+
+        Args:
+            d_in: width of the site.
+            latents: number of latents.
+            device: where they lie.
+            extra: names and shapes of what this architecture trains besides the usual four.
+        """
+        self.progress = 1.0
+        """The share of the run that is done, for schedules; the trainer sets it every step."""
         self.weights = Weights(
             encoder=torch.zeros(latents, d_in, device=device),
             b_enc=torch.zeros(latents, device=device),
             decoder=torch.zeros(latents, d_in, device=device),
             b_dec=torch.zeros(d_in, device=device),
+            extra={name: torch.zeros(size, device=device) for name, size in (extra or {}).items()},
         )
 
     @abstractmethod
@@ -60,12 +81,16 @@ class Learner(ABC):
 
         A step along the row would be undone by `constrain_weights`, yet fill Adam's moments.
         """
+        if not self.unit_rows:
+            return
         rows = self.weights.decoder
         along = (gradients.decoder * rows).sum(dim=1, keepdim=True)
         gradients.decoder.addcmul_(along, rows, value=-1)
 
     def constrain_weights(self) -> None:
         """Return the decoder's rows to unit norm, in place."""
+        if not self.unit_rows:
+            return
         rows = self.weights.decoder
         rows.div_(rows.norm(dim=1, keepdim=True).clamp_min_(torch.finfo(rows.dtype).tiny))
 

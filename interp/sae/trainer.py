@@ -3,7 +3,7 @@
 One step:
 
 1. Draw a batch of raw activations, multiply by the input scale.
-2. The learner gives losses and gradients; latents silent for ``dead_after`` tokens get AuxK.
+2. The learner gives losses and gradients; latents silent for ``dead_after`` tokens get help.
 3. Project the decoder's gradient, Adam, return the decoder's rows to unit norm.
 4. Advance each latent's count of silent tokens.
 """
@@ -142,6 +142,7 @@ class Trainer:
         raw = next(self.batches)
         x = torch.from_numpy(raw).to(self.device, torch.float32) * self.scale
         dead = self.dead() if self.done * self.config.batch >= self.config.silence() else None
+        self.learner.progress = self.done / self.config.steps()
         result = self.learner.step(x, self.variance, dead)
         self.learner.constrain_gradients(result.gradients)
         self.optimizer.param_groups[0]["lr"] = self.peak * self.config.rate(self.done)

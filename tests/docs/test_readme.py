@@ -59,7 +59,11 @@ def test_the_fifteen_line_script_runs(real_workspace, tmp_path, monkeypatch, cap
     (script,) = blocks("python")
     assert script.count("\n") <= 15
     assert "tokens=300_000" in script
-    monkeypatch.setenv("INTERP_WORKSPACE", str(real_workspace.root))
+    own = tmp_path / "workspace"  # what the script trains must not stay in the shared one
+    own.mkdir()
+    for name in ("assets", "models", "corpora"):
+        (own / name).symlink_to(real_workspace.root / name)
+    monkeypatch.setenv("INTERP_WORKSPACE", str(own))
     monkeypatch.chdir(tmp_path)
     small = script.replace("tokens=300_000", "tokens=8_000")
     small = small.replace('"activations/', f'"{tmp_path}/')

@@ -23,9 +23,16 @@ from tests.sae.shared import ORIGIN, finish, small, trainer_on
 KINDS = sorted(architectures())
 every = pytest.mark.parametrize("kind", KINDS)
 
+ONE_TO_ONE = {
+    # its shortest prefixes earn more by mixtures of features than by one feature a latent
+    "matryoshka": (0.955, 0.94),
+}
+"""Lower bounds for what cannot recover every feature by the nature of its loss."""
+
 
 def test_architectures_are_found_by_themselves() -> None:
-    assert {"topk", "batchtopk"} <= set(KINDS)
+    known = {"topk", "batchtopk", "jumprelu", "l1", "gated", "matryoshka"}
+    assert known <= set(KINDS)
     with pytest.raises(UnknownName, match="did you mean: batchtopk"):
         find_architecture("batchtop")
 
@@ -61,22 +68,25 @@ def test_planted_features_are_recovered_one_to_one_at_any_seed(kind: str, seed: 
     config = TrainConfig(tokens=3_000_000, batch=1024, lr=1e-2, decay=0.4, seed=seed + 10)
     chosen = small(kind, latents=128, k=4)
     decoder = finish(trainer_on(source, chosen, config), chosen).W_dec.numpy()
-    assert mmcs(source.features, decoder) >= 0.98
-    assert matched(source.features, decoder) >= 0.96
+    assert mmcs(source.features, decoder) >= ONE_TO_ONE.get(kind, (0.98, 0.96))[0]
+    assert matched(source.features, decoder) >= ONE_TO_ONE.get(kind, (0.98, 0.96))[1]
 
 
 @every
 def test_decoder_rows_stay_of_unit_norm_and_unprojected_gradients_vanish(kind: str) -> None:
+    """An architecture that trains its rows' norms folds them when it is saved."""
     source = Planted(batch=64)
     chosen = small(kind, latents=96, k=4)
     trainer = trainer_on(source, chosen, TrainConfig(tokens=64 * 12, batch=64, lr=1e-2))
     weights = trainer.learner.weights
-    while not trainer.finished:
+    while trainer.learner.unit_rows and not trainer.finished:
         before = weights.decoder.clone()
         trainer.step()
         torch.testing.assert_close(weights.decoder.norm(dim=1), torch.ones(96))
         along = (weights.decoder.grad * before).sum(dim=1)
         assert along.abs().max() <= 1e-6 * weights.decoder.grad.abs().max()
+    saved = finish(trainer, chosen).W_dec
+    torch.testing.assert_close(saved.norm(dim=1), torch.ones(96))
 
 
 @every
@@ -151,7 +161,7 @@ def test_training_on_rows_of_any_kind_stays_finite(kind: str) -> None:
         while not trainer.finished:
             trainer.step()
         assert trainer.healthy(), batch
-        norms = trainer.learner.weights.decoder.norm(dim=1)
+        norms = finish(trainer, chosen).W_dec.norm(dim=1)
         torch.testing.assert_close(norms, torch.ones(24), msg=batch)
 
 

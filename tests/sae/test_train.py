@@ -16,10 +16,10 @@ import torch
 
 import interp.sae.trainer
 from interp.errors import ConfigError, DataError, FormatError, ResourceError, UnknownName
-from interp.sae import BatchTopK, TopK, TrainConfig, load_dictionary, train
+from interp.sae import BatchTopK, TopK, TrainConfig, architectures, load_dictionary, train
 from interp.sae.files import CHECKPOINT
 from interp.store import ActivationStore
-from tests.sae.shared import planted_store
+from tests.sae.shared import planted_store, small
 
 ARCHITECTURE = BatchTopK(latents=48, k=3)
 CONFIG = TrainConfig(tokens=64 * 60, batch=64, lr=1e-2, checkpoint_every=64 * 7, log_every=3)
@@ -124,6 +124,24 @@ def test_a_broken_run_continues_to_the_same_bytes(store, unbroken, tmp_path, at:
             load_dictionary(tmp_path / "d")
     run(store, tmp_path / "d")
     assert contents(tmp_path / "d") == unbroken
+
+
+@pytest.mark.parametrize("kind", sorted(architectures()))
+def test_every_architecture_continues_to_the_same_bytes(store, tmp_path, kind: str) -> None:
+    architecture = small(kind, latents=48, k=3, sparsity_warmup=0.8)
+
+    def go(out: Path, at: int | None) -> dict[str, bytes]:
+        def stop(done: int, total: int, note: str = "") -> None:
+            if at is not None and done >= at * 64:
+                raise Stop
+
+        train(store, "resid_post.0", architecture, CONFIG, out=out, progress=stop)
+        return contents(out)
+
+    whole = go(tmp_path / "whole", None)
+    with pytest.raises(Stop):
+        go(tmp_path / "broken", 33)
+    assert go(tmp_path / "broken", None) == whole
 
 
 def test_killed_with_sigkill_it_continues_to_the_same_bytes(store, unbroken, tmp_path) -> None:

@@ -26,9 +26,9 @@ class DenseBackend:
             z = selected(pre, rule.k, rule.per)
             error = x - (z @ decoder + b_dec)
             unexplained = error.square().sum() / (len(x) * variance)
-            aux = self._aux(pre, error.detach(), decoder, rule, dead)
+            aux = auxk(pre, error.detach(), decoder, rule, dead)
             loss = unexplained + rule.aux_coefficient * aux
-            gradients = Weights(*torch.autograd.grad(loss, leaves))
+            gradients = weights.like(torch.autograd.grad(loss, leaves))
         active = z.detach() > 0
         return StepResult(
             loss=loss.detach(),
@@ -40,18 +40,23 @@ class DenseBackend:
             smallest=z.detach()[active].min() if active.any() else x.new_zeros(()),
         )
 
-    @staticmethod
-    def _aux(
-        pre: Tensor, error: Tensor, decoder: Tensor, rule: Rule, dead: Tensor | None
-    ) -> Tensor:
-        if dead is None or not dead.any() or rule.aux_k == 0 or rule.aux_coefficient == 0:
-            return error.new_zeros(())
-        spread = (error - error.mean(dim=0)).square().sum()
-        if spread == 0:
-            return error.new_zeros(())
-        candidates = pre.masked_fill(~dead, -torch.inf)
-        z = selected(candidates, min(rule.aux_k, int(dead.sum())), "row")
-        return (error - z @ decoder).square().sum() / spread
+
+def auxk(
+    pre: Float[Tensor, "n latents"],
+    error: Float[Tensor, "n d_in"],
+    decoder: Float[Tensor, "latents d_in"],
+    rule: Rule,
+    dead: Bool[Tensor, " latents"] | None,
+) -> Float[Tensor, ""]:
+    """The AuxK loss, not yet weighted: how badly dead latents explain a constant error."""
+    if dead is None or not dead.any() or rule.aux_k == 0 or rule.aux_coefficient == 0:
+        return error.new_zeros(())
+    spread = (error - error.mean(dim=0)).square().sum()
+    if spread == 0:
+        return error.new_zeros(())
+    candidates = pre.masked_fill(~dead, -torch.inf)
+    z = selected(candidates, min(rule.aux_k, int(dead.sum())), "row")
+    return (error - z @ decoder).square().sum() / spread
 
 
 def selected(pre: Float[Tensor, "n latents"], k: int, per: str) -> Float[Tensor, "n latents"]:

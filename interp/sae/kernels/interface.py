@@ -15,7 +15,8 @@ means the same in every batch. AuxK reaches encoder, b_enc and decoder of dead l
 through ``x - b_dec``.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
@@ -30,6 +31,8 @@ class Weights:
     b_enc: Float[Tensor, " latents"]
     decoder: Float[Tensor, "latents d_in"]
     b_dec: Float[Tensor, " d_in"]
+    extra: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    """What only some architectures train, by name, such as thresholds; no backend reads it."""
 
     def items(self) -> list[tuple[str, Tensor]]:
         """Names and tensors, in a fixed order."""
@@ -38,7 +41,12 @@ class Weights:
             ("b_enc", self.b_enc),
             ("decoder", self.decoder),
             ("b_dec", self.b_dec),
+            *self.extra.items(),
         ]
+
+    def like(self, tensors: Sequence[Tensor]) -> "Weights":
+        """Other tensors under the same names, given in the order of `items`."""
+        return Weights(*tensors[:4], extra=dict(zip(self.extra, tensors[4:], strict=True)))
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ class StepResult:
     loss: Float[Tensor, ""]
     unexplained: Float[Tensor, ""]
     aux: Float[Tensor, ""]
+    """Help for dead latents, and any further loss term beside error and sparsity."""
     gradients: Weights
     fired: Bool[Tensor, " latents"]
     l0: Float[Tensor, ""]

@@ -1,0 +1,134 @@
+"""Matryoshka: the mean of nested losses, and prefixes that reconstruct ever better."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from interp.errors import ConfigError
+from interp.sae import BatchTopK, TrainConfig
+from interp.sae.kernels import DenseBackend, Rule, Weights
+from interp.sae.kinds.matryoshka import Matryoshka, MatryoshkaBackend, MatryoshkaDictionary
+from tests.sae.planted import Planted
+from tests.sae.shared import CPU, finish, trainer_on
+from tests.sae.test_kernels import problem, reference_loss
+
+LENGTHS = (2, 5, 13)
+RULE = Rule(k=3, per="batch", aux_k=2, aux_coefficient=1 / 32)
+
+
+def by_hand(weights: Weights, x, rule: Rule, dead, held=None) -> dict:
+    """Each prefix is the whole loss with all later latents' decoder rows set to zero."""
+    whole = reference_loss(weights, x, rule, 5.0, dead, held)
+    nested = []
+    for length in LENGTHS:
+        decoder = weights.decoder.clone()
+        decoder[length:] = 0
+        part = dataclasses.replace(weights, decoder=decoder)
+        nested.append(reference_loss(part, x, rule, 5.0, None)["unexplained"])
+    loss = sum(nested) / len(nested) + rule.aux_coefficient * whole["aux"]
+    return {**whole, "nested": nested, "loss": loss}
+
+
+def test_the_loss_equals_an_independent_formula() -> None:
+    weights, x, dead = problem(1, n=9, d_in=7, latents=13)
+    result = MatryoshkaBackend(LENGTHS).step(weights, x, RULE, 5.0, dead)
+    expected = by_hand(weights, x, RULE, dead)
+    assert len(set(expected["nested"])) == 3
+    assert float(result.loss) == pytest.approx(expected["loss"], rel=1e-12)
+    assert float(result.unexplained) == pytest.approx(expected["nested"][-1], rel=1e-12)
+    assert float(result.aux) == pytest.approx(expected["aux"], rel=1e-12)
+    assert float(result.l0) == (expected["codes"] > 0).sum() / 9
+    assert float(result.smallest) == pytest.approx(expected["codes"][expected["codes"] > 0].min())
+
+
+def test_gradients_equal_finite_differences() -> None:
+    """By every parameter, with AuxK's residual held constant as defined."""
+    weights, x, dead = problem(2, n=6, d_in=5, latents=13)
+    rule = dataclasses.replace(RULE, aux_coefficient=0.5)
+    found = dict(MatryoshkaBackend(LENGTHS).step(weights, x, rule, 5.0, dead).gradients.items())
+    held = reference_loss(weights, x, rule, 5.0, dead)
+    for key, tensor in weights.items():
+        numeric = np.zeros(tensor.numel())
+        for entry in range(tensor.numel()):
+            sides = []
+            for sign in (1, -1):
+                moved = tensor.clone()
+                moved.view(-1)[entry] += sign * 1e-6
+                there = dataclasses.replace(weights, **{key: moved})
+                sides.append(by_hand(there, x, rule, dead, held)["loss"])
+            numeric[entry] = (sides[0] - sides[1]) / 2e-6
+        np.testing.assert_allclose(found[key].reshape(-1).numpy(), numeric, atol=1e-7)
+
+
+def test_with_one_prefix_it_is_batchtopk() -> None:
+    weights, x, dead = problem(3, n=20, d_in=7, latents=13)
+    ours = MatryoshkaBackend((13,)).step(weights, x, RULE, 5.0, dead)
+    theirs = DenseBackend().step(weights, x, RULE, 5.0, dead)
+    torch.testing.assert_close(ours.loss, theirs.loss)
+    for (key, a), (_, b) in zip(ours.gradients.items(), theirs.gradients.items(), strict=True):
+        torch.testing.assert_close(a, b, msg=key)
+
+
+def test_which_latents_each_prefix_and_auxk_reach() -> None:
+    """A prefix's loss trains its own latents only; AuxK the dead ones only."""
+    weights, x, dead = problem(4, n=40, d_in=8, latents=13)
+    weights.b_enc[dead] -= 9.0  # the main selection never takes these
+    off = dataclasses.replace(RULE, aux_coefficient=0.0)
+
+    def parts(lengths, rule):
+        return dict(MatryoshkaBackend(lengths).step(weights, x, rule, 5.0, dead).gradients.items())
+
+    # the mean over (2, 13) less half of (13,) alone is half of the first prefix's loss
+    whole = parts((13,), off)
+    first = {key: value - whole[key] / 2 for key, value in parts((2, 13), off).items()}
+    live = ~dead
+    for key in ("encoder", "b_enc", "decoder"):
+        assert first[key][:2][live[:2]].abs().sum() > 0
+        assert first[key][2:].abs().max() < 1e-15
+    weights.b_enc[dead] += 9.0
+    weights.b_enc[live] += 9.0  # now AuxK has positive values to work with, and none win
+    whole = parts((13,), off)
+    aux = {key: value - whole[key] for key, value in parts((13,), RULE).items()}
+    for key in ("encoder", "b_enc", "decoder"):
+        assert aux[key][dead].abs().sum() > 0
+        assert aux[key][live].abs().max() < 1e-14
+
+
+def test_prefixes_reconstruct_ever_better_and_early_latents_better_than_batchtopks() -> None:
+    source, k = Planted(batch=256, p=0.06), 6
+    config, plain = Matryoshka(latents=128, k=k), BatchTopK(latents=128, k=k)
+    run = TrainConfig(tokens=256 * 600, batch=256, lr=1e-2)
+    ours, theirs = (finish(trainer_on(source, c, run), c) for c in (config, plain))
+    assert isinstance(ours, MatryoshkaDictionary)
+    x = torch.from_numpy(source.draw(4096, 9))
+
+    def left(estimate: torch.Tensor) -> float:
+        return float((x - estimate).square().sum() / (x - x.mean(dim=0)).square().sum())
+
+    z = ours.encode(x)
+    estimates = ours.decode_prefixes(z)
+    assert len(estimates) == len(config.lengths(64)) == 5
+    torch.testing.assert_close(estimates[-1], ours(x), rtol=1e-4, atol=1e-4)
+    errors = [left(estimate) for estimate in estimates]
+    assert all(later < earlier for earlier, later in zip(errors, errors[1:], strict=False)), errors
+    early = config.lengths(64)[1]
+    of_plain = left(theirs.encode(x)[:, :early] @ theirs.W_dec[:early] + theirs.b_dec)
+    assert errors[1] < of_plain
+    assert (z > 0).sum(dim=1).float().mean() == pytest.approx(k, rel=0.1)
+
+
+def test_lengths_are_rounded_up_and_those_that_coincide_count_once() -> None:
+    assert Matryoshka(latents=64).lengths(8) == (2, 6, 14, 30, 64)
+    assert Matryoshka(latents=4).lengths(8) == (1, 2, 4)
+    assert Matryoshka(latents=100, prefixes=(0.25, 1.0)).lengths(8) == (25, 100)
+    assert isinstance(Matryoshka(k=2).learner(8, CPU).backend, MatryoshkaBackend)
+
+
+@pytest.mark.parametrize(
+    "prefixes", [(), (0.5,), (0.0, 1.0), (0.5, 0.25, 1.0), (0.5, 0.5, 1.0), (0.5, 1.5), (-1.0, 1.0)]
+)
+def test_prefixes_that_cannot_work_are_refused(prefixes: tuple[float, ...]) -> None:
+    with pytest.raises(ConfigError, match="prefixes are shares of the latents that rise"):
+        Matryoshka(prefixes=prefixes)
