@@ -1,12 +1,15 @@
 """``interp train``: train a dictionary on stored activations."""
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from interp.cli.bars import bar
 from interp.cli.flags import add_config, read_config
 from interp.cli.say import say
 from interp.cli.verify import store_path
+from interp.config import field_types
+from interp.errors import ConfigError
 from interp.files import read_json
 from interp.workspace import Workspace
 
@@ -30,6 +33,23 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_config(parser, TrainConfig, *known.values())
 
 
+def refuse_foreign(args: argparse.Namespace, known: Mapping[str, type], chosen: str) -> None:
+    """Refuse a setting that only other architectures have.
+
+    Raises:
+        ConfigError: names the setting and what the chosen architecture has.
+    """
+    own = set(field_types(known[chosen]))
+    for kind, config in known.items():
+        for name in field_types(config):
+            if name not in own and hasattr(args, name):
+                flags = ", ".join("--" + each.replace("_", "-") for each in sorted(own))
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} is a setting of {kind}, not of {chosen}; "
+                    f"{chosen} has {flags}"
+                )
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Do it and return the result."""
     from interp.sae import TrainConfig, architectures, train
@@ -37,7 +57,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     workspace = Workspace.at(args.workspace)
     store = ActivationStore.open(store_path(workspace, args.store))
-    architecture = read_config(architectures()[args.architecture], args)
+    known = architectures()
+    refuse_foreign(args, known, args.architecture)
+    architecture = read_config(known[args.architecture], args)
     config = read_config(TrainConfig, args)
     site = store.site(args.site)
     name = args.out or f"{architecture.label(site.width)}-s{config.seed}"

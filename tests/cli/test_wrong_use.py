@@ -75,6 +75,12 @@ def test_k_above_the_width_is_refused(store, fails):
     assert "32" in line
 
 
+def test_a_setting_of_another_architecture_is_refused(store, fails):
+    line = fails(2, "train", "toy", "resid_post.0", "--architecture", "jumprelu", "--k", "3")
+    assert "--k" in line
+    assert "--bandwidth" in line
+
+
 def test_store_with_a_broken_manifest_or_shard(store, workspace, fails):
     shard = sorted(store.path.glob("*.h5"))[0]
     whole = shard.read_bytes()
