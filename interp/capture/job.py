@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from interp.capture.config import CaptureConfig
-from interp.capture.plan import Plan, make_plan
-from interp.capture.shards import SINK_RATIO, ShardRows, ShardRunner, find_witness
+from interp.capture.plan import make_plan
+from interp.capture.ranks import Ranks
+from interp.capture.work import work
 from interp.config import from_dict, to_dict
 from interp.corpus import Corpus, load_corpus, split_heldout
-from interp.errors import ConfigError, FormatError, StoreError, UnknownName
+from interp.errors import ConfigError, StoreError, UnknownName
 from interp.models import LoadedModel
 from interp.progress import Progress, silent
 from interp.provenance import Provenance
@@ -23,6 +23,8 @@ from interp.store import (
     ActivationStore,
     Manifest,
     Site,
+    StoredDocument,
+    StoreMember,
     StoreWriter,
     Vocabulary,
     schema,
@@ -40,12 +42,15 @@ def capture(
     config: CaptureConfig | None = None,
     workspace: Workspace | None = None,
     progress: Progress = silent,
+    ranks: Ranks | None = None,
+    source: str = "",
     **settings: Any,
 ) -> ActivationStore:
     """Run a model over a corpus and store the activations of some sites.
 
     A store that is already there and was made by the same request is returned at once; one that
-    was interrupted, or has lost files, is completed to the same bytes.
+    was interrupted, or has lost files, is completed to the same bytes. Called by every process of
+    a torchrun or SLURM job, each computes its share of one store, which all of them return.
 
     Args:
         model: the model.
@@ -54,7 +59,11 @@ def capture(
         out: the store's folder; by default the model's name in the workspace.
         config: the settings.
         workspace: where named corpora are and the store goes.
-        progress: told the tokens done, the tokens in all, and tokens per second.
+        progress: told the tokens done, the tokens in all, and tokens per second; by rank 0 alone.
+        ranks: which process this is of how many; by default what torchrun or SLURM says. Give
+            ``Ranks()`` to capture in one process of such a job.
+        source: what `load_model` was given, if that is not the model's name, as with a folder;
+            recorded so that the command can be told again.
         settings: fields of `CaptureConfig`, such as ``tokens=300_000``, over ``config``.
 
     Returns:
@@ -64,7 +73,8 @@ def capture(
         ConfigError: the model has no tokenizer, or the settings do not fit it.
         UnknownName: no such site, corpus or setting.
         DataError: the corpus is empty, or activations are NaN or infinite.
-        StoreError: the folder holds another store, or another capture is writing it.
+        StoreError: the folder holds another store, or another capture is writing it, or another
+            rank has ended.
         ResourceError: no space is left, or one window does not fit into memory.
     """
     config = from_dict(CaptureConfig, {**to_dict(config or CaptureConfig()), **settings})
@@ -75,11 +85,14 @@ def capture(
         raise ConfigError(
             f"{model.name} reads at most {model.n_ctx} tokens at once; use --context {model.n_ctx}"
         )
+    ranks = ranks or Ranks.of_environment()
+    if ranks.rank:
+        progress = silent
     place = workspace or Workspace.at()
     text = load_corpus(corpus, place) if isinstance(corpus, str) else corpus
     folder = Path(out).resolve() if out is not None else place.store(model.name)
     request = request_of(model, places, text, config)
-    done = _finished(folder, request, config)
+    done = _finished(folder, request, config, tidy=ranks.rank == 0)
     if done is not None:
         progress(done.rows, done.rows, "already captured")
         return done
@@ -110,6 +123,8 @@ def capture(
             job="capture",
             seed=config.seed,
             config={
+                "model": source or model.name,
+                "corpus": corpus if isinstance(corpus, str) else text.name,
                 "sites": [site.name for site in places],
                 "model_dtype": str(model.dtype).removeprefix("torch."),
                 **to_dict(config),
@@ -118,9 +133,8 @@ def capture(
         ).to_dict(),
     )
     vocabulary = Vocabulary(model.tokenizer.vocabulary(), model.tokenizer.specials)
-    with StoreWriter(folder, manifest, plan.documents, vocabulary) as store:
-        _run(model, places, plan, store, config, progress)
-        store.seal()
+    with _opened(folder, manifest, plan.documents, vocabulary, ranks) as store:
+        work(model, places, plan, store, config.batch_tokens, ranks.timeout, progress)
     return ActivationStore.open(folder)
 
 
@@ -163,7 +177,21 @@ def request_of(
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
-def _finished(folder: Path, request: str, config: CaptureConfig) -> ActivationStore | None:
+def _opened(
+    folder: Path,
+    manifest: Manifest,
+    documents: Sequence[StoredDocument],
+    vocabulary: Vocabulary,
+    ranks: Ranks,
+) -> StoreWriter | StoreMember:
+    if ranks.rank == 0:
+        return StoreWriter(folder, manifest, documents, vocabulary, world=ranks.world)
+    return StoreMember(folder, manifest, rank=ranks.rank, world=ranks.world, timeout=ranks.timeout)
+
+
+def _finished(
+    folder: Path, request: str, config: CaptureConfig, *, tidy: bool
+) -> ActivationStore | None:
     """The store if it is there, sealed and complete.
 
     Raises:
@@ -185,75 +213,6 @@ def _finished(folder: Path, request: str, config: CaptureConfig) -> ActivationSt
         )
     if manifest.state != "sealed" or not writer.is_complete(folder, manifest):
         return None
-    writer.tidy(folder)  # killed between sealing and tidying
+    if tidy:  # killed between sealing and tidying
+        writer.tidy(folder)
     return ActivationStore.open(folder)
-
-
-def _run(
-    model: LoadedModel,
-    sites: Sequence[Site],
-    plan: Plan,
-    store: StoreWriter,
-    config: CaptureConfig,
-    progress: Progress,
-) -> None:
-    bos = store.manifest.bos
-    witness = find_witness(sites, model.sites())
-    runner = ShardRunner(model, sites, witness, plan, bos=bos, batch_tokens=config.batch_tokens)
-    started, done, fresh = time.monotonic(), 0, 0
-
-    def told(rows: int) -> None:
-        nonlocal done, fresh
-        done, fresh = done + rows, fresh + rows
-        rate = fresh / max(time.monotonic() - started, 1e-9)
-        progress(done, plan.rows, f"{rate:,.0f} tokens/s")
-
-    for index, entry in enumerate(store.manifest.shards):
-        if index in store.published:
-            done += entry.rows
-            progress(done, plan.rows, "already captured")
-            continue
-        found = runner.run(index, store.manifest.dtypes, told)
-        if not store.manifest.sinks:
-            # The first shard decides for all; the decision is recorded before the shard is.
-            dtypes = dict(store.manifest.dtypes)
-            too_large = [site for site in found.overflow if dtypes[site] == "float16"]
-            dtypes.update({site: "bfloat16" for site in too_large})
-            store.decide(dtypes=dtypes, sinks=sink_rule(found, witness, bos))
-            if too_large:
-                done, fresh = done - entry.rows, fresh - entry.rows
-                found = runner.run(index, dtypes, told)
-        start, stop = int(plan.edges[index]), int(plan.edges[index + 1])
-        positions = plan.positions(start, stop)
-        store.write_shard(
-            index,
-            token=plan.tokens[start:stop],
-            document=plan.document_of(start, stop),
-            position=positions,
-            sink=mark_sinks(found, positions, store.manifest.sinks),
-            activations=found.activations,
-            overflow=found.overflow,
-        )
-
-
-def sink_rule(found: ShardRows, witness: Site | None, bos: int | None) -> dict[str, Any]:
-    """How attention sinks are marked, measured on the first shard."""
-    rule: dict[str, Any] = {"first_position": bos is None}
-    parts = ["the first position of every window"] if bos is None else []
-    if found.norms is not None and witness is not None:
-        median = float(np.median(found.norms))
-        parts.append(f"norm at {witness.name} above {SINK_RATIO:g} times the first shard's median")
-        rule |= {"site": witness.name, "median": median, "threshold": SINK_RATIO * median}
-    return {"rule": " or ".join(parts) or "none", **rule}
-
-
-def mark_sinks(found: ShardRows, positions: np.ndarray, rule: dict[str, Any]) -> np.ndarray:
-    """The rows the rule calls attention sinks."""
-    sinks = np.zeros(len(positions), dtype=bool)
-    if rule.get("first_position"):
-        sinks |= positions == 0
-    if found.norms is not None:
-        if "threshold" not in rule:
-            raise FormatError("the store's manifest lacks its sink threshold; capture it again")
-        sinks |= found.norms > rule["threshold"]
-    return sinks

@@ -24,8 +24,8 @@ from interp.capture.plan import Plan
 from interp.errors import DataError, ResourceError
 from interp.models import LoadedModel
 from interp.store import Site
+from interp.store.publisher import not_finite
 from interp.store.schema import LARGEST, STORED, DType
-from interp.store.writer import not_finite
 
 TORCH = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 SINK_RATIO = 10.0

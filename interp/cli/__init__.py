@@ -22,6 +22,7 @@ VERBS = {
     "models": "list, get and train models",
     "corpora": "list, get and describe corpora",
     "capture": "run a model over text and store its activations",
+    "import": "make a store of activations from .npy, .pt or .safetensors",
     "train": "train a dictionary (sparse autoencoder) on stored activations",
     "extract": "measure the units of neurons, dictionaries and controls",
     "units": "list the units of a site, sorted by any column",
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 130
-    if args.json:
+    if args.json and result is not None:
         print(json.dumps(result, ensure_ascii=False))
     return 0
 
@@ -86,7 +87,8 @@ def _out_of_memory(error: BaseException) -> bool:
 
 
 def _verb(verb: str) -> ModuleType:
-    return importlib.import_module(f"interp.cli.{verb}")
+    file = {"import": "imports"}.get(verb, verb)  # what Python reserves cannot name a module
+    return importlib.import_module(f"interp.cli.{file}")
 
 
 def _root() -> argparse.ArgumentParser:

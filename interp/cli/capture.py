@@ -1,12 +1,16 @@
 """``interp capture``: run a model over text and store its activations."""
 
 import argparse
-from typing import Any
+import signal
+from typing import TYPE_CHECKING, Any
 
 from interp.cli.bars import bar
 from interp.cli.flags import add_config, read_config
 from interp.cli.say import say, table
 from interp.workspace import Workspace
+
+if TYPE_CHECKING:
+    from interp.capture.ranks import Ranks
 
 EXAMPLE = """\
   interp capture smollm2-135m resid_post.9 mlp_post.9 --tokens 300k --model-dtype bfloat16
@@ -16,6 +20,7 @@ EXAMPLE = """\
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Declare what this verb takes."""
     from interp.capture import CaptureConfig
+    from interp.capture.ranks import TIMEOUT
 
     parser.add_argument("model", help="a model, see `interp models list`; NAME@STEP: a checkpoint")
     parser.add_argument("sites", nargs="+", metavar="SITE", help="sites such as resid_post.9")
@@ -29,18 +34,34 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         choices=["float32", "bfloat16", "float16"],
         help="precision the model computes in [float32]",
     )
-    parser.add_argument("--device", help="cpu or cuda [cuda where there is one]")
+    parser.add_argument(
+        "--device", help="cpu or cuda [cuda where there is one; one a process under torchrun]"
+    )
+    parser.add_argument(
+        "--rank-timeout",
+        type=float,
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help="under torchrun or srun, whose processes share one capture: how long to wait for "
+        f"another process of which nothing is seen [{TIMEOUT:g}]",
+    )
     add_config(parser, CaptureConfig)
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Do it and return the result."""
+def run(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Do it and return the result, of which only rank 0 has one."""
     from interp.capture import CaptureConfig, capture
+    from interp.capture.ranks import Ranks
     from interp.models import load_model
 
     workspace = Workspace.at(args.workspace)
     config = read_config(CaptureConfig, args)
-    model = load_model(args.model, workspace=workspace, device=args.device, dtype=args.model_dtype)
+    ranks = Ranks.of_environment(timeout=args.rank_timeout)
+    if ranks.world > 1:
+        # The launcher ends all processes when one has ended; say what Ctrl-C says.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    device = _device(args.device, ranks)
+    model = load_model(args.model, workspace=workspace, device=device, dtype=args.model_dtype)
     with bar(f"capture {args.model}", "tok", args) as progress:
         store = capture(
             model,
@@ -50,7 +71,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             config=config,
             workspace=workspace,
             progress=progress,
+            ranks=ranks,
+            source=args.model,
         )
+    if ranks.rank:
+        return None  # rank 0 speaks for all
     table(args, [{"site": s.name, "width": s.width, "hook": s.hook} for s in store.sites.values()])
     sinks = int(store.sinks.sum())
     say(
@@ -67,3 +92,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "sinks": sinks,
         "digest": store.digest,
     }
+
+
+def _device(asked: str | None, ranks: "Ranks") -> str | None:
+    """Each process of a host has a GPU of its own, as far as they go."""
+    import torch
+
+    if ranks.world == 1 or asked not in (None, "cuda") or not torch.cuda.is_available():
+        return asked
+    return f"cuda:{ranks.local % torch.cuda.device_count()}"

@@ -1,10 +1,11 @@
 """The activation store: HDF5 shards under one manifest. No torch.
 
 `ActivationStore` reads a sealed store, `ShuffledBatches` streams it for training, `StoreWriter`
-writes one, `verify` checks one.
+writes one, with a `StoreMember` in each further process, `verify` checks one.
 """
 
 from interp.store.activations import ActivationStore
+from interp.store.member import StoreMember
 from interp.store.schema import Manifest, StoredDocument
 from interp.store.shuffle import ShuffledBatches
 from interp.store.site import Site
@@ -17,6 +18,7 @@ __all__ = [
     "Manifest",
     "ShuffledBatches",
     "Site",
+    "StoreMember",
     "StoreWriter",
     "StoredDocument",
     "Vocabulary",

@@ -1,5 +1,6 @@
 """Checking a store byte by byte against its manifest."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,14 @@ def verify(path: str | Path, progress: Progress = silent) -> list[str]:
         problems += _documents(ActivationStore.open(folder))
     problems += [_message(Provenance.from_dict, manifest.provenance)]
     return [problem for problem in problems if problem]
+
+
+def to_delete(folder: Path, problems: Sequence[str]) -> list[Path]:
+    """The damaged files that problems name, which must go before they can be captured again."""
+    manifest = Manifest.read(folder)
+    names = [*(entry.file for entry in manifest.shards), schema.DOCUMENTS, schema.VOCABULARY]
+    told = [problem for problem in problems if problem.endswith(shard.REMEDY)]
+    return [folder / name for name in names if any(name in problem for problem in told)]
 
 
 def _message(check: object, argument: object) -> str:

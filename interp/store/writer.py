@@ -8,29 +8,32 @@
 
 Killed at any instant, the folder holds a manifest and whole shards; the rest is written again.
 Shards are independent of one another, and their bytes depend on the data only, so a continued
-store equals an uninterrupted one.
+store equals an uninterrupted one, and several processes may write them (`crew`).
 """
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
 from filelock import FileLock, Timeout
 
-from interp.errors import DataError, FormatError, StoreError
-from interp.files import read_json, resource_error, sha256, write_json, write_text
-from interp.store import schema, shard
-from interp.store.schema import Manifest, ShardEntry, StoredDocument, record
+from interp.errors import StoreError
+from interp.files import resource_error, sha256, write_json, write_text
+from interp.store import crew, schema
+from interp.store.publisher import ShardPublisher, published
+from interp.store.schema import Manifest, StoredDocument, record
 from interp.store.vocabulary import Vocabulary
 
 LOCK_FILE = ".lock"
 
 
-class StoreWriter:
-    """The one writer of a store, as a context manager; others are refused while it is open."""
+class StoreWriter(ShardPublisher):
+    """The one writer of a store, as a context manager; others are refused while it is open.
+
+    Other processes may write shards beside it, each as a `StoreMember`.
+    """
 
     def __init__(
         self,
@@ -38,6 +41,8 @@ class StoreWriter:
         manifest: Manifest,
         documents: Sequence[StoredDocument],
         vocabulary: Vocabulary | None,
+        *,
+        world: int = 1,
     ) -> None:
         """Begin a store, or continue the same one.
 
@@ -46,12 +51,14 @@ class StoreWriter:
             manifest: what the store will be; ``documents`` and ``vocabulary`` are filled in here.
             documents: the planned documents.
             vocabulary: the model's, if it reads text.
+            world: how many processes write it, this one included.
 
         Raises:
             StoreError: the folder holds another store, a sealed one, or has another writer.
             ResourceError: the folder cannot be written.
         """
-        self.path = Path(path)
+        super().__init__(Path(path), manifest, {})
+        self._crew: crew.Crew | None = None
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.path / LOCK_FILE, timeout=0)
@@ -63,8 +70,16 @@ class StoreWriter:
         except OSError as error:
             raise resource_error(error, self.path / schema.MANIFEST) from error
         try:
+            crew.refuse_living(self.path)
             self.manifest = self._begin(manifest, documents, vocabulary)
             self._entries = published(self.path, self.manifest)
+            missing = self._missing()
+            for index in missing:  # a record without its bytes must not count later
+                record(self.path / self.manifest.shards[index].file).unlink(missing_ok=True)
+            self.mine = missing[::world]
+            crew.clear(self.path)
+            if world > 1:
+                self._crew = crew.Crew(self.path, world, missing)
         except BaseException:
             self._lock.release()
             raise
@@ -117,88 +132,27 @@ class StoreWriter:
         begun.write(self.path)
         return begun
 
-    @property
-    def published(self) -> frozenset[int]:
-        """Indexes of the shards already on disk and whole."""
-        return frozenset(self._entries)
-
-    def first_row(self, index: int) -> int:
-        """Number of a shard's first row in the store."""
-        return sum(entry.rows for entry in self.manifest.shards[:index])
-
-    def write_shard(
-        self,
-        index: int,
-        *,
-        token: np.ndarray,
-        document: np.ndarray,
-        position: np.ndarray,
-        sink: np.ndarray,
-        activations: Mapping[str, np.ndarray],
-        overflow: Mapping[str, int] | None = None,
-    ) -> None:
-        """Publish a shard, in any order.
-
-        Values too large for the stored type are cut to its largest, and counted.
-
-        Args:
-            index: which of the planned shards.
-            token: token ids, one a row.
-            document: index of each row's document.
-            position: position of each row in the model's window.
-            sink: which rows are attention sinks.
-            activations: per site ``[rows, width]`` in floating point, or already as stored.
-            overflow: numbers of each site that the caller has cut already.
-
-        Raises:
-            DataError: shapes differ from the manifest, or values are NaN or infinite.
-            ResourceError: no space is left.
-        """
-        entry = self.manifest.shards[index]
-        columns = {"token": token, "document": document, "position": position, "sink": sink}
-        for name, values in columns.items():
-            if values.shape != (entry.rows,):
-                raise DataError(f"column {name} has shape {values.shape}, not ({entry.rows},)")
-        counts = {name: int(n) for name, n in (overflow or {}).items() if n}
-        stored: dict[str, np.ndarray] = {}
-        for site in self.manifest.sites:
-            values = activations.get(site.name)
-            if values is None or values.shape != (entry.rows, site.width):
-                given = "nothing" if values is None else values.shape
-                raise DataError(f"site {site.name} gave {given}, not ({entry.rows}, {site.width})")
-            stored[site.name], cut = self._encode(site.name, values, self.first_row(index))
-            if cut:
-                counts[site.name] = counts.get(site.name, 0) + cut
-        path = self.path / entry.file
-        digest = shard.publish(path, columns, stored, self.manifest.dtypes)
-        done = ShardEntry(
-            file=entry.file,
-            rows=entry.rows,
-            sha256=digest,
-            sinks=int(np.count_nonzero(sink)),
-            overflow=dict(sorted(counts.items())),
-        )
-        write_json(record(path), vars(done))
-        self._entries[index] = done
-
-    def _encode(self, site: str, values: np.ndarray, first: int) -> tuple[np.ndarray, int]:
-        dtype = self.manifest.dtypes[site]
-        stored = schema.encode(values, dtype)
-        if schema.all_finite(stored):
-            return stored, 0
-        original = schema.decode(values, dtype) if values.dtype == np.uint16 else values
-        bad = ~np.isfinite(original).all(axis=1)
-        if bad.any():
-            raise DataError(not_finite(site, first + int(bad.argmax())))
-        largest = schema.LARGEST[dtype]
-        cut = np.clip(original, -largest, largest)
-        # What merely rounds up to infinity is cut too.
-        count = int(np.count_nonzero(~np.isfinite(schema.decode(stored, dtype))))
-        return schema.encode(cut, dtype), count
-
     def decide(self, *, dtypes: Mapping[str, schema.DType], sinks: Mapping[str, object]) -> None:
         """Record what the first shard decided: stored types and the rule for attention sinks."""
         self._update(dtypes=dict(dtypes), sinks=dict(sinks))
+
+    def _missing(self) -> tuple[int, ...]:
+        indexes = range(len(self.manifest.shards))
+        return tuple(index for index in indexes if index not in self._entries)
+
+    def finish(self, timeout: float, report: Callable[[], None]) -> None:
+        """Wait for the other ranks' shards, if there are any, and seal.
+
+        Args:
+            timeout: seconds without a new shard after which waiting ends.
+            report: called when other ranks have published shards.
+
+        Raises:
+            StoreError: shards are missing and nobody is writing them.
+        """
+        if self._crew is not None:
+            self._crew.wait_for(self.collect, timeout, report)
+        self.seal()
 
     def seal(self) -> None:
         """Declare the store complete.
@@ -206,7 +160,7 @@ class StoreWriter:
         Raises:
             StoreError: shards are missing.
         """
-        missing = set(range(len(self.manifest.shards))) - self._entries.keys()
+        missing = self._missing()
         if missing:
             of = len(self.manifest.shards)
             raise StoreError(f"{self.path} lacks {len(missing)} of {of} shards; not sealed")
@@ -232,6 +186,8 @@ class StoreWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._crew is not None:
+            self._crew.close()
         self._lock.release()
 
 
@@ -243,32 +199,8 @@ def is_complete(folder: Path, manifest: Manifest) -> bool:
     return all((folder / file).is_file() for file in files)
 
 
-def published(folder: Path, manifest: Manifest) -> dict[int, ShardEntry]:
-    """The shards of an unfinished store whose bytes are what their records say."""
-    found: dict[int, ShardEntry] = {}
-    for index, planned in enumerate(manifest.shards):
-        path = folder / planned.file
-        if not record(path).is_file():
-            continue
-        try:
-            entry = ShardEntry(**read_json(record(path)))
-        except (FormatError, TypeError):
-            continue
-        same = (entry.file, entry.rows) == (planned.file, planned.rows)
-        if same and path.is_file() and sha256(path) == entry.sha256:
-            found[index] = entry
-    return found
-
-
 def tidy(folder: Path) -> None:
-    """Remove the records of a sealed store; its manifest has them."""
+    """Remove what only writing needs: the records, which the manifest has now, and the ranks."""
+    crew.clear(folder)
     for left in folder.glob("shard-*.json"):
         left.unlink(missing_ok=True)
-
-
-def not_finite(site: str, row: int) -> str:
-    """The message about activations that are no numbers."""
-    return (
-        f"site {site} holds NaN or infinity, first in row {row}; check the model, or compute in "
-        "float32 with --model-dtype float32"
-    )

@@ -8,22 +8,17 @@ printed beside it; they depend on the machine and on what else it does, ratios m
 
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from pathlib import Path
 
-import h5py
-import numpy as np
 import torch
 
 from interp.sae.kernels import DenseBackend, Rule, SparseBackend, Weights
-from interp.store.shuffle import ShuffledBatches
-from tests.stores import make_store
+from tests.benchmarks import storing
+from tests.benchmarks.pair import Pair
 
 ROUNDS = 5
-Pair = tuple[str, Callable[[], object], Callable[[], object]]
 
 
 @contextmanager
@@ -35,51 +30,23 @@ def training_step() -> Generator[Pair, None, None]:
     x = torch.randn(1024, 576, generator=draw)
     rule = Rule(k=32, per="batch", aux_k=0, aux_coefficient=0.0)
     ours, plain = SparseBackend(), DenseBackend()
-    yield (
+    yield Pair(
         "sparse step / dense autograd step",
         lambda: ours.step(weights, x, rule, 576.0),
         lambda: plain.step(weights, x, rule, 576.0),
     )
 
 
-@contextmanager
-def shuffled_reading() -> Generator[Pair, None, None]:
-    """20 batches of 4,096 shuffled rows of 576: pools of whole runs, or h5py's fancy indexing."""
-    with tempfile.TemporaryDirectory() as folder:
-        store = make_store(
-            Path(folder) / "store",
-            rows=120_000,
-            sites={"resid_post.0": 576},
-            documents=60,
-            shard_rows=65_536,
-        )
-        shard = sorted(store.path.glob("*.h5"))[0]
-        with h5py.File(shard) as file:
-            found: list[h5py.Dataset] = []
-            file.visititems(
-                lambda name, each: (
-                    found.append(each)
-                    if isinstance(each, h5py.Dataset) and "resid_post" in name
-                    else None
-                )
-            )
-            (values,) = found
-            draw = np.random.default_rng(0)
-
-            def plain() -> None:
-                for _ in range(20):
-                    rows = np.sort(draw.choice(len(values), 4096, replace=False))
-                    values[rows].astype(np.float32)
-
-            def ours() -> None:
-                batches = ShuffledBatches(store, "resid_post.0", batch=4096, seed=0)
-                for _ in range(20):
-                    next(batches)
-
-            yield "shuffled batches / h5py fancy indexing", ours, plain
-
-
-BENCHMARKS = {"step": training_step, "shuffle": shuffled_reading}
+BENCHMARKS = {
+    "step": training_step,
+    "capture": storing.capturing_one,
+    "capture3": storing.capturing_three,
+    "write": storing.writing,
+    "read": storing.reading,
+    "read-cold": storing.reading_cold,
+    "shuffle": storing.shuffled_reading,
+    "shuffle-warm": storing.shuffled_reading_warm,
+}
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -94,15 +61,18 @@ def main(names: list[str]) -> int:
         print(f"unknown benchmark {unknown[0]!r}; known: {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
     for name in names or BENCHMARKS:
-        with BENCHMARKS[name]() as (label, ours, plain):
+        with BENCHMARKS[name]() as (label, ours, plain, amount, unit):
             seconds(ours)
             seconds(plain)  # both are warm now
             pairs = [(seconds(ours), seconds(plain)) for _ in range(ROUNDS)]
         ratios = sorted(b / a for a, b in pairs)
         mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+        speed = f"; {amount / mine:,.0f} {unit}/s" if amount else ""
         print(
             f"{label}: {statistics.median(ratios):.2f} times as fast "
-            f"({ratios[0]:.2f} to {ratios[-1]:.2f}); {mine * 1e3:.1f} ms and {theirs * 1e3:.1f} ms"
+            f"({ratios[0]:.2f} to {ratios[-1]:.2f}); {mine * 1e3:.1f} ms and "
+            f"{theirs * 1e3:.1f} ms{speed}",
+            flush=True,
         )
     return 0
 

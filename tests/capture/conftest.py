@@ -1,11 +1,22 @@
 """A corpus, a tokenizer and a model for every test of this folder."""
 
+from pathlib import Path
+
 import pytest
 
 from interp import capture
 from interp.models import LoadedModel
+from interp.models.bpe import BOS_TEXT
 from interp.store import ActivationStore
-from tests.capture.tiny import SETTINGS, SITES, learn_tokenizer, tiny_model, write_texts
+from tests.capture.tiny import (
+    CONTEXT,
+    SETTINGS,
+    SITES,
+    VOCABULARY,
+    learn_tokenizer,
+    tiny_model,
+    write_texts,
+)
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +27,28 @@ def texts(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tokenizer(texts):
     return learn_tokenizer(texts, texts.parent / "tokenizer.json")
+
+
+@pytest.fixture(scope="module")
+def saved(texts, tokenizer, tmp_path_factory) -> Path:
+    """A model folder such as a user has."""
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("my models") / "llama"
+    config = LlamaConfig(
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        vocab_size=VOCABULARY,
+        max_position_embeddings=CONTEXT,
+        bos_token_id=0,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    fast = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer), bos_token=BOS_TEXT)
+    fast.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture
