@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from interp.capture.ranks import Ranks
 from interp.capture.work import work
 from interp.config import from_dict, to_dict
 from interp.corpus import Corpus, load_corpus, split_heldout
-from interp.errors import ConfigError, StoreError, UnknownName
+from interp.errors import ConfigError, StoreError
 from interp.models import LoadedModel
 from interp.progress import Progress, silent
 from interp.provenance import Provenance
@@ -78,7 +77,7 @@ def capture(
         ResourceError: no space is left, or one window does not fit into memory.
     """
     config = from_dict(CaptureConfig, {**to_dict(config or CaptureConfig()), **settings})
-    places = find_sites(model, sites)
+    places = model.find_sites([sites] if isinstance(sites, str) else sites)
     if model.tokenizer is None:
         raise ConfigError(f"{model.name} has no tokenizer, so it cannot read a corpus")
     if config.context > model.n_ctx:
@@ -136,30 +135,6 @@ def capture(
     with _opened(folder, manifest, plan.documents, vocabulary, ranks) as store:
         work(model, places, plan, store, config.batch_tokens, ranks.timeout, progress)
     return ActivationStore.open(folder)
-
-
-def find_sites(model: LoadedModel, names: Sequence[str]) -> list[Site]:
-    """The sites of a model by names or patterns, in the order given, each once.
-
-    Raises:
-        ConfigError: no names are given.
-        UnknownName: a name or pattern matches nothing.
-    """
-    if isinstance(names, str):
-        names = [names]
-    known = model.sites()
-    found: dict[str, Site] = {}
-    for name in names:
-        if set(name) & set("*?["):
-            matches = [site for key, site in known.items() if fnmatchcase(key, name)]
-            if not matches:
-                raise UnknownName(f"site of {model.name}", name, known)
-        else:
-            matches = [model.site(name)]
-        found.update((site.name, site) for site in matches)
-    if not found:
-        raise ConfigError("no site was named; `interp models sites MODEL` lists them")
-    return list(found.values())
 
 
 def request_of(

@@ -119,7 +119,8 @@ class ShardRunner:
         offset = self._plan.offset
         inside = np.arange(int(lengths[0])) < lengths[:, None]
         rows = (starts[:, None] + np.arange(int(lengths[0])))[inside]
-        tokens = np.zeros((len(starts), offset + int(lengths[0])), np.int64)
+        shape = (len(starts), offset + int(lengths[0]))
+        tokens = np.full(shape, self._model.pad, np.int64)
         tokens[:, offset:][inside] = self._plan.tokens[rows]
         if self._bos is not None:
             tokens[:, 0] = self._bos
