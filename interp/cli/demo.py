@@ -122,13 +122,13 @@ def steps(*, quick: bool = False) -> list[Step]:
             + ("--tokens", tokens(300_000)),
             _file("stores", REAL, "manifest.json"),
         ),
-        train(REAL, REAL_SITE, "batchtopk", 4608, 32, 1_200_000),
+        train(REAL, REAL_SITE, "batchtopk", 4608, 32, 1_000_000),
         extract(REAL, REAL_SITE, *controls, real_name, browsable=True),
         evaluate(TOY, TOY_SITE, toy_name, 256, "float32"),
         evaluate(REAL, REAL_SITE, real_name, 32, "bfloat16"),
-        train(TOY, TOY_SITE, "topk", 2048, 16, 400_000),
-        train(REAL, REAL_SITE, "topk", 4608, 32, 500_000),
-        train(REAL, REAL_MLP, "batchtopk", 3072, 32, 400_000),
+        train(TOY, TOY_SITE, "topk", 2048, 16, 300_000),
+        train(REAL, REAL_SITE, "topk", 4608, 32, 400_000),
+        train(REAL, REAL_MLP, "batchtopk", 3072, 32, 300_000),
         Step(
             f"capture {TOY} untrained",
             ("capture", f"{TOY}@0", TOY_SITE, "--corpus", "shakespeare")
@@ -137,7 +137,6 @@ def steps(*, quick: bool = False) -> list[Step]:
         ),
         extract(REAL, REAL_SITE, real_top),
         extract(REAL, REAL_MLP, "neurons", mlp_name),
-        extract(f"{TOY}@0", TOY_SITE, "neurons"),
     ]
 
 
