@@ -1,7 +1,8 @@
 """The linear paths from a site to the residual stream, and from there to the logits."""
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +16,7 @@ from interp.models import sites as naming
 from interp.store.site import Site
 
 
-class Directions:
+class Directions(ABC):
     """What directions of a model's sites do; the part of `LoadedModel` that only measures them."""
 
     bridge: TransformerBridge
@@ -23,23 +24,21 @@ class Directions:
     d_model: int
     masked: bool
 
+    @abstractmethod
     def sites(self) -> dict[str, Site]:
         """Every whole site, by short name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def activations(
         self, tokens: Int[Tensor, "batch length"], sites: Sequence[Site]
     ) -> dict[str, Float[Tensor, "batch length width"]]:
         """The activations of sites, by short name."""
-        raise NotImplementedError
 
-    @contextmanager
+    @abstractmethod
     def substitute(
         self, site: Site, function: Callable[[Tensor], Tensor]
-    ) -> Generator[None, None, None]:
+    ) -> AbstractContextManager[None]:
         """Within the context, a site's activation becomes ``function`` of it."""
-        raise NotImplementedError
-        yield
 
     @cached_property
     def _linear(self) -> dict[str, bool]:

@@ -69,6 +69,23 @@ def check_coefficient(name: str, value: float) -> None:
         raise ConfigError(f"{name} must be a number ≥ 0, got {value}; 0 turns it off")
 
 
+@dataclass(frozen=True, kw_only=True)
+class L1Architecture(PenaltyArchitecture):
+    """Settings of those whose penalty is a sum of values."""
+
+    l1_coefficient: float = 0.2
+    """Weight λ of the summed values, in units of the site's standard deviation."""
+
+    def __post_init__(self) -> None:
+        """Check the settings that need no site."""
+        super().__post_init__()
+        check_coefficient("l1_coefficient", self.l1_coefficient)
+
+    def label(self, d_in: int) -> str:
+        """See `Architecture.label`."""
+        return f"{self.kind}-{self.width(d_in)}-c{self.l1_coefficient:g}"
+
+
 @dataclass(frozen=True)
 class Terms:
     """A batch's latents and its loss terms, each weighted: their sum is the loss."""

@@ -36,32 +36,19 @@ from interp.sae.base import Dictionary, Origin, ThresholdDictionary
 from interp.sae.kernels import Backend, Weights
 from interp.sae.learner import fold
 from interp.sae.penalty import (
-    PenaltyArchitecture,
+    L1Architecture,
     PenaltyLearner,
     Terms,
-    check_coefficient,
     preact_loss,
     unexplained,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gated(PenaltyArchitecture):
+class Gated(L1Architecture):
     """As many latents as pay for themselves, unshrunk; saved as a threshold encoder."""
 
     kind: ClassVar[str] = "gated"
-
-    l1_coefficient: float = 0.2
-    """Weight λ of the summed values, in units of the site's standard deviation."""
-
-    def __post_init__(self) -> None:
-        """Check the settings that need no site."""
-        super().__post_init__()
-        check_coefficient("l1_coefficient", self.l1_coefficient)
-
-    def label(self, d_in: int) -> str:
-        """See `Architecture.label`."""
-        return f"{self.kind}-{self.width(d_in)}-c{self.l1_coefficient:g}"
 
     def learner(
         self, d_in: int, device: torch.device, backend: Backend | None = None
