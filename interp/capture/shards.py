@@ -23,9 +23,11 @@ from torch import Tensor
 from interp.capture.plan import Plan
 from interp.errors import DataError, ResourceError
 from interp.models import LoadedModel
+from interp.models.sites import kind_of
 from interp.store import Site
 from interp.store.publisher import not_finite
-from interp.store.schema import LARGEST, STORED, DType
+from interp.store.encoding import LARGEST
+from interp.store.schema import STORED, DType
 
 TORCH = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 SINK_RATIO = 10.0
@@ -178,7 +180,8 @@ def find_witness(sites: Sequence[Site], known: Mapping[str, Site]) -> Site | Non
     forward pass computes anyway; None if the model has none.
     """
     for site in sites:
-        if site.name.startswith("resid_"):
+        if kind_of(site.name).startswith("resid_"):
             return site
     layers = [site.layer for site in sites if site.layer is not None]
-    return known.get(f"resid_pre.{max(layers)}") if layers else None
+    streams = [site for site in known.values() if kind_of(site.name) == "resid_pre"]
+    return next((site for site in streams if layers and site.layer == max(layers)), None)

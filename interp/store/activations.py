@@ -20,7 +20,7 @@ from interp.errors import (
     UnknownName,
 )
 from interp.files import sha256
-from interp.store import schema, shard
+from interp.store import encoding, schema, shard
 from interp.store.schema import CHUNK_ROWS, STORED, Manifest, StoredDocument, record
 from interp.store.shard import Extent
 from interp.store.site import Site
@@ -162,10 +162,23 @@ class ActivationStore:
         """
         place = self.site(site)
         stored = self.read_stored(place, start, stop)
-        return schema.decode(stored, self.manifest.dtypes[place.name])
+        return encoding.decode(stored, self.manifest.dtypes[place.name])
 
-    def read_stored(self, site: Site, start: int, stop: int) -> np.ndarray:
-        """Consecutive rows in the type they are stored in (bfloat16 as its bits)."""
+    def read_stored(
+        self, site: Site, start: int, stop: int, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Consecutive rows in the type they are stored in (bfloat16 as its bits).
+
+        Args:
+            site: a site of this store.
+            start: first row.
+            stop: the row after the last.
+            out: C-contiguous memory of that shape and type to read into, instead of new memory.
+
+        Raises:
+            DataError: the rows lie outside the store.
+            StoreCorrupt: a shard is missing or damaged.
+        """
         if not 0 <= start <= stop <= self.rows:
             raise DataError(f"rows {start} to {stop} are outside store {self.name} of {self.rows}")
         # Every extent is checked against the size of its file before the rows are allocated.
@@ -174,7 +187,8 @@ class ActivationStore:
             for index, low, high in self._parts(start, stop)
         ]
         dtype = schema.STORED[self.manifest.dtypes[site.name]]
-        out = np.empty((stop - start, site.width), dtype)
+        if out is None:
+            out = np.empty((stop - start, site.width), dtype)
         filled = 0
         for extent, low, high in parts:
             extent.read_into(out[filled : filled + high - low], low)

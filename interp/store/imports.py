@@ -21,7 +21,7 @@ from interp.errors import ConfigError, DataError, StoreError
 from interp.files import sha256
 from interp.progress import Progress, silent
 from interp.provenance import Provenance
-from interp.store import schema
+from interp.store import encoding, schema
 from interp.store.activations import ActivationStore
 from interp.store.schema import CHUNK_ROWS, DType, Manifest, StoredDocument
 from interp.store.site import Site
@@ -71,7 +71,7 @@ class Table:
     def rows(self, start: int, stop: int) -> Shaped[np.ndarray, "n ..."]:
         """Some rows as numbers numpy can compute with."""
         part = np.ascontiguousarray(self.values[start:stop])
-        return schema.decode(part, "bfloat16") if self.bfloat16 else part
+        return encoding.decode(part, "bfloat16") if self.bfloat16 else part
 
 
 def import_activations(
@@ -197,11 +197,11 @@ def _converted(table: Table, start: int, stop: int, dtype: DType) -> tuple[np.nd
                 f"{table.path} holds NaN or infinity, first in row {row}; leave such rows out"
             )
         with np.errstate(over="ignore"):
-            stored = schema.encode(values.astype(np.float32, copy=False), dtype)
-        if not schema.all_finite(stored):
-            cut += int(np.count_nonzero(~np.isfinite(schema.decode(stored, dtype))))
-            largest = schema.LARGEST[dtype]
-            stored = schema.encode(np.clip(values, -largest, largest).astype(np.float32), dtype)
+            stored = encoding.encode(values.astype(np.float32, copy=False), dtype)
+        if not encoding.all_finite(stored):
+            cut += int(np.count_nonzero(~np.isfinite(encoding.decode(stored, dtype))))
+            largest = encoding.LARGEST[dtype]
+            stored = encoding.encode(np.clip(values, -largest, largest).astype(np.float32), dtype)
         out[low - start : low - start + len(values)] = stored
     return out, cut
 

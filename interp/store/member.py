@@ -119,7 +119,9 @@ class StoreMember(ShardPublisher):
 
         Raises:
             StoreError: rank 0 ended before, or takes too long.
+            ResourceError: no space is left for this rank's last shard.
         """
+        self.flush()
         if self._lock is None:
             return
 
@@ -165,4 +167,7 @@ class StoreMember(ShardPublisher):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._leave()
+        try:
+            self._end(failed=error is not None)
+        finally:
+            self._leave()

@@ -1,13 +1,18 @@
-"""Publishing shards of a store that has been begun: what every process that writes it can do."""
+"""Publishing shards of a store that has been begun: what every process that writes it can do.
+
+A disk takes as long to promise a shard as a model to compute it, so the last shard is published by
+a thread while the next is computed; one at most is on its way.
+"""
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from interp.errors import DataError, FormatError
 from interp.files import read_json, sha256, write_json
-from interp.store import schema, shard
+from interp.store import encoding, shard
 from interp.store.schema import Manifest, ShardEntry, record
 
 
@@ -25,6 +30,8 @@ class ShardPublisher:
         self.path, self.manifest, self._entries = path, manifest, dict(entries)
         self.mine: tuple[int, ...] = ()
         """The missing shards that this process is to write."""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="interp-publish")
+        self._underway: Future[None] | None = None
 
     def collect(self) -> frozenset[int]:
         """Take notice of the shards that other processes have published; gives all there are."""
@@ -55,7 +62,7 @@ class ShardPublisher:
         activations: Mapping[str, np.ndarray],
         overflow: Mapping[str, int] | None = None,
     ) -> None:
-        """Publish a shard.
+        """Publish a shard, perhaps only by the next call or `flush`; its arrays must not change.
 
         Args:
             index: which of the planned shards.
@@ -68,7 +75,7 @@ class ShardPublisher:
 
         Raises:
             DataError: shapes differ from the manifest, or values are NaN or infinite.
-            ResourceError: no space is left.
+            ResourceError: no space is left, for this shard or the one before.
         """
         entry = self.manifest.shards[index]
         columns = {"token": token, "document": document, "position": position, "sink": sink}
@@ -85,32 +92,63 @@ class ShardPublisher:
             stored[site.name], cut = self._encode(site.name, values, self.first_row(index))
             if cut:
                 counts[site.name] = counts.get(site.name, 0) + cut
+        self.flush()
+        self._underway = self._thread.submit(self._publish, index, columns, stored, counts)
+
+    def flush(self) -> None:
+        """Wait until the last shard is on disk.
+
+        Raises:
+            ResourceError: no space is left for it.
+        """
+        underway, self._underway = self._underway, None
+        if underway is not None:
+            underway.result()
+
+    def _publish(
+        self,
+        index: int,
+        columns: Mapping[str, np.ndarray],
+        stored: Mapping[str, np.ndarray],
+        overflow: Mapping[str, int],
+    ) -> None:
+        entry = self.manifest.shards[index]
         path = self.path / entry.file
         digest = shard.publish(path, columns, stored, self.manifest.dtypes)
         done = ShardEntry(
             file=entry.file,
             rows=entry.rows,
             sha256=digest,
-            sinks=int(np.count_nonzero(sink)),
-            overflow=dict(sorted(counts.items())),
+            sinks=int(np.count_nonzero(columns["sink"])),
+            overflow=dict(sorted(overflow.items())),
         )
         write_json(record(path), vars(done))
         self._entries[index] = done
 
+    def _end(self, failed: bool) -> None:
+        """Let the last shard reach the disk; its failure counts unless something failed before."""
+        try:
+            self.flush()
+        except BaseException:
+            if not failed:
+                raise
+        finally:
+            self._thread.shutdown()
+
     def _encode(self, site: str, values: np.ndarray, first: int) -> tuple[np.ndarray, int]:
         dtype = self.manifest.dtypes[site]
-        stored = schema.encode(values, dtype)
-        if schema.all_finite(stored):
+        stored = encoding.encode(values, dtype)
+        if encoding.all_finite(stored):
             return stored, 0
-        original = schema.decode(values, dtype) if values.dtype == np.uint16 else values
+        original = encoding.decode(values, dtype) if values.dtype == np.uint16 else values
         bad = ~np.isfinite(original).all(axis=1)
         if bad.any():
             raise DataError(not_finite(site, first + int(bad.argmax())))
-        largest = schema.LARGEST[dtype]
+        largest = encoding.LARGEST[dtype]
         cut = np.clip(original, -largest, largest)
         # What merely rounds up to infinity is cut too.
-        count = int(np.count_nonzero(~np.isfinite(schema.decode(stored, dtype))))
-        return schema.encode(cut, dtype), count
+        count = int(np.count_nonzero(~np.isfinite(encoding.decode(stored, dtype))))
+        return encoding.encode(cut, dtype), count
 
 
 def recorded(folder: Path, planned: ShardEntry) -> ShardEntry | None:

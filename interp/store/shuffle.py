@@ -11,7 +11,7 @@ Reading single rows at random is hundreds of times slower than reading blocks, s
    once an epoch.
 
 The state is therefore the number of batches drawn; pools are made again from the seed, not saved.
-A thread reads the next pool while this one is used.
+A thread reads the next pool while this one is used; two gather a large batch.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,21 +22,24 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from interp.errors import ConfigError, DataError, FormatError
+from interp.errors import ConfigError, DataError, FormatError, StoreCorrupt
 from interp.store.activations import ActivationStore, Split
-from interp.store.schema import STORED, DType, decode
+from interp.store.encoding import all_finite, decode_finite
+from interp.store.schema import STORED, DType
 
 BLOCK = 1024
 """Rows read at once."""
-PART = 512
+PART = 256
+"""Rows gathered at once: few enough to be in cache still when they are decoded."""
 
 
 @dataclass(frozen=True)
 class _Pool:
     epoch: int
     index: int
-    values: np.ndarray
+    memory: np.ndarray
     order: np.ndarray
+    """The rows of it that are in use, shuffled."""
 
 
 class ShuffledBatches:
@@ -68,6 +71,7 @@ class ShuffledBatches:
             ConfigError: batch or pool_rows is below 1, or the seed is negative.
             DataError: the split has no rows.
             UnknownName: no such site.
+            StoreCorrupt: a shard is damaged; raised when its rows are read.
         """
         if batch < 1 or pool_rows < 1:
             raise ConfigError(f"batch and pool_rows must be at least 1, got {batch}, {pool_rows}")
@@ -98,6 +102,7 @@ class ShuffledBatches:
             )
         self._epoch, self._permuted, self._starts = -1, self._blocks, self._counts
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="interp-pool")
+        self._helper = ThreadPoolExecutor(1, thread_name_prefix="interp-gather")
         self._next: tuple[int, int, Future[_Pool]] | None = None
         self._pool: _Pool | None = None
 
@@ -110,13 +115,24 @@ class ShuffledBatches:
         while filled < self._batch:
             epoch, offset = divmod(position, self.rows)
             pool, start = self._locate(epoch, offset)
-            # In small parts, so that what is gathered is still in cache when it is decoded.
-            rows = pool.order[start : start + min(self._batch - filled, PART)]
-            out[filled : filled + len(rows)] = decode(pool.values[rows], self._dtype)
+            rows = pool.order[start : start + self._batch - filled]
+            self._gather(pool.memory, rows, out[filled : filled + len(rows)])
             filled += len(rows)
             position += len(rows)
         self._drawn += 1
         return out
+
+    def _gather(self, memory: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
+        def part(first: int, stop: int) -> None:
+            for start in range(first, stop, PART):
+                chosen = slice(start, min(start + PART, stop))
+                decode_finite(memory[rows[chosen]], self._dtype, out[chosen])
+
+        half = len(rows) // 2 if len(rows) >= 4 * PART else 0
+        other = self._helper.submit(part, 0, half) if half else None
+        part(half, len(rows))
+        if other is not None:
+            other.result()
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands, JSON-ready."""
@@ -154,14 +170,14 @@ class ShuffledBatches:
                 pool = self._next[2].result()
             else:
                 pool = self._load(epoch, index)
-            self._pool = pool
-            self._prefetch(epoch, index + 1)
+            used, self._pool = self._pool, pool
+            self._prefetch(epoch, index + 1, used.memory if used is not None else None)
         return pool, offset - int(starts[index])
 
-    def _prefetch(self, epoch: int, index: int) -> None:
+    def _prefetch(self, epoch: int, index: int, memory: np.ndarray | None) -> None:
         if index >= len(self._begin(epoch)):
             epoch, index = epoch + 1, 0
-        self._next = (epoch, index, self._reader.submit(self._load, epoch, index))
+        self._next = (epoch, index, self._reader.submit(self._load, epoch, index, memory))
 
     def _order(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self._seed, epoch]).permutation(len(self._blocks))
@@ -175,17 +191,30 @@ class ShuffledBatches:
             self._epoch = epoch
         return self._starts
 
-    def _load(self, epoch: int, index: int) -> _Pool:
+    def _load(self, epoch: int, index: int, memory: np.ndarray | None = None) -> _Pool:
+        """Read a pool, into the memory of one that is used up if it is given."""
+        if memory is None:
+            shape = (min(self._per_pool, len(self._blocks)) * BLOCK, self._site.width)
+            memory = np.empty(shape, STORED[self._dtype])
         chosen = self._order(epoch)[index * self._per_pool : (index + 1) * self._per_pool]
-        values = np.empty((int(self._counts[chosen].sum()), self._site.width), STORED[self._dtype])
         # Neighbours on disk are read together; the order in the pool is drawn below anyway.
         filled = 0
         for start in np.sort(self._blocks[chosen]):
             stop = min(int(start) + BLOCK, self._store.rows)
-            block = self._store.read_stored(self._site, int(start), stop)
+            block = memory[filled : filled + stop - int(start)]
+            self._store.read_stored(self._site, int(start), stop, block)
+            if not all_finite(block):
+                raise StoreCorrupt(
+                    f"store {self._store.path} holds NaN or infinity at {self._site.name} between "
+                    f"rows {start} and {stop}, which no capture writes; `interp verify` says where "
+                    "and how to mend it"
+                )
             keep = self._mask[start:stop]
-            block = block if keep.all() else block[keep]
-            values[filled : filled + len(block)] = block
-            filled += len(block)
-        order = np.random.default_rng([self._seed, epoch, index]).permutation(len(values))
-        return _Pool(epoch, index, values, order)
+            if not keep.all():
+                count = int(np.count_nonzero(keep))
+                block[:count] = block[keep]
+                filled += count
+            else:
+                filled += len(block)
+        order = np.random.default_rng([self._seed, epoch, index]).permutation(filled)
+        return _Pool(epoch, index, memory, order)

@@ -9,7 +9,7 @@ from interp.errors import InterpError, StoreError
 from interp.files import sha256
 from interp.progress import Progress, silent
 from interp.provenance import Provenance
-from interp.store import schema, shard
+from interp.store import encoding, schema, shard
 from interp.store.activations import ActivationStore
 from interp.store.schema import STORED, Manifest, ShardEntry
 
@@ -93,8 +93,8 @@ def _first_bad(extent: shard.Extent, rows: int, width: int, dtype: schema.DType)
     for start in range(0, rows, schema.CHUNK_ROWS):
         block = np.empty((min(schema.CHUNK_ROWS, rows - start), width), STORED[dtype])
         extent.read_into(block, start)
-        if not schema.all_finite(block):
-            return start + int((~np.isfinite(schema.decode(block, dtype))).any(axis=1).argmax())
+        if not encoding.all_finite(block):
+            return start + int((~np.isfinite(encoding.decode(block, dtype))).any(axis=1).argmax())
     return None
 
 

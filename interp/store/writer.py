@@ -150,6 +150,7 @@ class StoreWriter(ShardPublisher):
         Raises:
             StoreError: shards are missing and nobody is writing them.
         """
+        self.flush()
         if self._crew is not None:
             self._crew.wait_for(self.collect, timeout, report)
         self.seal()
@@ -160,6 +161,7 @@ class StoreWriter(ShardPublisher):
         Raises:
             StoreError: shards are missing.
         """
+        self.flush()
         missing = self._missing()
         if missing:
             of = len(self.manifest.shards)
@@ -186,9 +188,12 @@ class StoreWriter(ShardPublisher):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._crew is not None:
-            self._crew.close()
-        self._lock.release()
+        try:
+            self._end(failed=error is not None)
+        finally:
+            if self._crew is not None:
+                self._crew.close()
+            self._lock.release()
 
 
 def is_complete(folder: Path, manifest: Manifest) -> bool:

@@ -92,8 +92,8 @@ def capturing_three() -> Generator[Pair, None, None]:
 
 @contextmanager
 def writing() -> Generator[Pair, None, None]:
-    """Two sealed shards of 65,536 rows of 576, hashed, or their bytes in raw files, flushed."""
-    rows = 2 * SHARD
+    """Six sealed shards of 65,536 rows of 576, hashed, or their bytes in raw files, flushed."""
+    rows = 6 * SHARD
     with folders() as names:
         store = make_store(next(names), rows=rows, sites={SITE: WIDTH}, shard_rows=SHARD)
         values = store.read_stored(store.site(SITE), 0, rows)
@@ -103,7 +103,7 @@ def writing() -> Generator[Pair, None, None]:
             "position": store.positions,
             "sink": store.sinks,
         }
-        parts = [slice(0, SHARD), slice(SHARD, rows)]
+        parts = [slice(start, start + SHARD) for start in range(0, rows, SHARD)]
         plan = {name: getattr(store.manifest, name) for name in Manifest.__dataclass_fields__}
         manifest = Manifest(**{**plan, "state": "writing"})
 

@@ -12,7 +12,7 @@ import pytest
 from interp import files
 from interp.errors import DataError, ResourceError, StoreIncomplete
 from interp.store import ActivationStore, Manifest, Site, StoreWriter, schema, verify
-from interp.store.schema import decode, encode
+from interp.store.encoding import decode, encode
 from tests.stores import make_store
 
 SITE, ROWS, WIDTH = "resid_post.0", 300, 8
@@ -120,12 +120,14 @@ def new_writer(folder: Path) -> StoreWriter:
     return StoreWriter(folder, manifest, [], None)
 
 
-def put(writer: StoreWriter, index: int, **changes: np.ndarray) -> None:
+def put(writer: StoreWriter, index: int, *, now: bool = True, **changes: np.ndarray) -> None:
     whole = np.arange(ROWS)[index * 100 : index * 100 + 100]
     parts = {name: whole for name in ("token", "document", "position", "sink")}
     parts |= {name: value for name, value in changes.items() if name in parts}
     values = changes.get("activations", random()[index * 100 : index * 100 + 100])
     writer.write_shard(index, **parts, activations={SITE: values})
+    if now:
+        writer.flush()
 
 
 def test_arrays_of_the_wrong_shape_are_refused(tmp_path) -> None:
@@ -193,6 +195,41 @@ def test_a_full_disk_gives_one_sentence_and_finished_shards_stay(
         writer.seal()
     assert np.array_equal(ActivationStore.open(folder).read(SITE, 0, ROWS), random())
     assert not list(folder.glob("*.partial"))
+
+
+def test_a_shard_that_fails_on_its_way_to_the_disk_stops_the_next_call(
+    tmp_path, monkeypatch
+) -> None:
+    def begin(folder: Path, then) -> None:
+        with new_writer(folder) as writer:
+            put(writer, 0)
+            monkeypatch.setattr(os, "replace", fail(FULL))
+            put(writer, 1, now=False)
+            then(writer)
+
+    calls = {
+        "write": lambda writer: put(writer, 2, now=False),
+        "seal": lambda writer: writer.seal(),
+        "leave": lambda writer: None,
+    }
+    for name, then in calls.items():
+        with pytest.raises(ResourceError, match="no space left"):
+            begin(tmp_path / name, then)
+        monkeypatch.undo()
+        with new_writer(tmp_path / name) as writer:
+            assert writer.published == {0}
+
+
+def test_another_failure_first_lets_the_last_shard_reach_the_disk(tmp_path) -> None:
+    def begin() -> None:
+        with new_writer(tmp_path / "toy") as writer:
+            put(writer, 0, now=False)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        begin()
+    with new_writer(tmp_path / "toy") as writer:
+        assert writer.published == {0}
 
 
 def test_a_full_disk_while_sealing_leaves_a_store_that_can_be_sealed(tmp_path, monkeypatch) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from interp.errors import ConfigError, DataError, FormatError, UnknownName
 from interp.store import ActivationStore, ShuffledBatches, verify
-from interp.store.schema import decode, encode
+from interp.store.encoding import decode, encode
 from tests.stores import WORDS, make_store
 
 BITS = {"float16": (11, -24), "bfloat16": (8, -133), "float32": (24, -149)}

@@ -2,10 +2,11 @@
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 
-from interp.errors import ConfigError, FormatError
+from interp.errors import ConfigError, FormatError, StoreCorrupt
 from interp.store import ActivationStore, ShuffledBatches
 from interp.store.shuffle import BLOCK
 from tests.stores import make_store
@@ -125,3 +126,23 @@ def test_settings_that_cannot_work_are_refused(store) -> None:
     for settings in ({"batch": 0}, {"pool_rows": 0}, {"seed": -1}):
         with pytest.raises(ConfigError, match="at least"):
             stream(store, **settings)
+
+
+@pytest.mark.parametrize("batch", [7, 4096])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_rows_arrive_whole_in_every_type_and_size_of_batch(tmp_path, dtype, batch) -> None:
+    values = np.random.default_rng(3).normal(size=(ROWS, 5)).astype(np.float16).astype(np.float32)
+    store = make_store(tmp_path / "toy", activations={SITE: values}, shard_rows=2500, dtype=dtype)
+    there = store.read(SITE, 0, ROWS)
+    batches = stream(store, batch=batch, split="all", sinks=True, pool_rows=10_000)
+    drawn = np.concatenate([next(batches) for _ in range(-(-ROWS // batch))])[:ROWS]
+    assert np.array_equal(sorted(map(tuple, drawn)), sorted(map(tuple, there)))
+
+
+def test_a_number_that_no_capture_writes_stops_the_stream(tmp_path) -> None:
+    store = make_store(tmp_path / "toy", rows=300, sites={SITE: 4}, dtype="float16")
+    file = store.path / "shard-00000.h5"
+    with h5py.File(file, "r+") as opened:
+        opened[f"activations/{SITE}"][7, 2] = np.nan
+    with pytest.raises(StoreCorrupt, match=r"holds NaN or infinity at .* between rows 0 and 300"):
+        next(stream(ActivationStore.open(store.path), split="all", sinks=True))
