@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from apps import inventory
+from apps import notes as kept
 from apps.listing import Listing
+from apps.runs import Run, read_run
 from interp.features.table import UnitTable
 from interp.store import ActivationStore
 from interp.workspace import Workspace
@@ -74,6 +76,69 @@ def listing(paths: Sequence[Path]) -> Listing:
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _listing(key: Stamp, paths: tuple[Path, ...]) -> Listing:
     return Listing.of([table(path) for path in paths])
+
+
+def dictionaries(workspace: Workspace) -> list[inventory.Item]:
+    """The workspace's dictionaries; looked at again when one appears, changes or goes."""
+    folders = (workspace.root / "dictionaries").glob("*/*/*")
+    names = ("", "config.json", "metrics.json")
+    return _dictionaries(workspace, stamp([path / name for path in sorted(folders) for name in names]))
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def _dictionaries(workspace: Workspace, _: Stamp) -> list[inventory.Item]:
+    return inventory.dictionaries(workspace)
+
+
+def lab(workspace: Workspace) -> list[inventory.Item]:
+    """The workspace's reproduced results; looked at again when one appears or changes."""
+    folders = sorted((workspace.root / "lab").glob("*"))
+    return _lab(workspace, stamp([path / name for path in folders for name in ("", "result.json")]))
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def _lab(workspace: Workspace, _: Stamp) -> list[inventory.Item]:
+    return inventory.lab(workspace)
+
+
+def runs(workspace: Workspace) -> list[Run]:
+    """The trainings of a workspace; each log is read again once it has grown."""
+    folders = [item.path for item in dictionaries(workspace)]
+    return [_run(stamp([path / "config.json", path / "log.jsonl"]), path) for path in folders]
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _run(key: Stamp, path: Path) -> Run:
+    return read_run(path)
+
+
+def notes(listed: Listing, workspace: Workspace) -> dict[str, kept.Note]:
+    """The reader's notes on a site's units, by address."""
+    found: dict[str, kept.Note] = {}
+    for basis in listed.bases:
+        path = kept.path_of(workspace.units(listed.model, listed.site, basis))
+        stem = f"{listed.model}/{listed.site}/{basis}"
+        found |= {f"{stem}/{unit}": note for unit, note in noted(path).items()}
+    return found
+
+
+def all_notes(workspace: Workspace) -> dict[str, kept.Note]:
+    """Every note of a workspace by address, the latest first."""
+    found: dict[str, kept.Note] = {}
+    for path in sorted((workspace.root / "units").glob(f"*/*/*{kept.SUFFIX}")):
+        stem = "/".join(path.parts[-3:]).removesuffix(kept.SUFFIX)
+        found |= {f"{stem}/{unit}": note for unit, note in noted(path).items()}
+    return dict(sorted(found.items(), key=lambda pair: pair[1].time, reverse=True))
+
+
+def noted(path: Path) -> dict[int, kept.Note]:
+    """The last note of each unit in a file of notes."""
+    return _notes(stamp([path]), path)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _notes(key: Stamp, path: Path) -> dict[int, kept.Note]:
+    return kept.latest(path)
 
 
 def reading(workspace: Workspace, tables: Sequence[UnitTable], text: str) -> "Reading":

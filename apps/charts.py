@@ -73,9 +73,22 @@ def scatter(
 
 
 def ecdf(
-    values: Mapping[str, np.ndarray], marks: Mapping[str, Mark], *, label: str, dark: bool
+    values: Mapping[str, np.ndarray],
+    marks: Mapping[str, Mark],
+    *,
+    label: str,
+    dark: bool,
+    diagonal: bool = False,
 ) -> dict[str, Any]:
-    """Per basis, the share of units whose value is at most x, at 201 quantiles."""
+    """Per basis, the share of units whose value is at most x, at 201 quantiles.
+
+    Args:
+        values: finite values per basis.
+        marks: colour and shape per basis.
+        label: of the horizontal axis.
+        dark: whether the page is dark.
+        diagonal: draw the line on which values spread evenly over 0 to 1 lie.
+    """
     share = np.linspace(0, 1, 201)
     series: list[dict[str, Any]] = []
     for number, (basis, found) in enumerate(values.items()):
@@ -88,6 +101,18 @@ def ecdf(
                 "showSymbol": False,
                 "itemStyle": {"color": marks[basis].colour(dark)},
                 "lineStyle": {"width": 2, "type": ["solid", "dashed", "dotted"][number % 3]},
+            }
+        )
+    if diagonal:
+        series.append(
+            {
+                "type": "line",
+                "name": "chance",
+                "data": [[0, 0], [1, 1]],
+                "showSymbol": False,
+                "silent": True,
+                "itemStyle": {"color": "#888"},
+                "lineStyle": {"width": 1, "color": "#888"},
             }
         )
     return {

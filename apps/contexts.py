@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apps import parts
+from apps import parts, words
 from apps.tokens import Token, plain, strip
 from interp.errors import FormatError
 from interp.features.table import Stratum, UnitTable
@@ -56,7 +56,7 @@ def passages(
     return [
         (
             stratum.name,
-            [_read(table, store, stratum, place, reach) for place in range(len(stratum.rows))],
+            [read(table, store, stratum, place, reach) for place in range(len(stratum.rows))],
         )
         for stratum in table.contexts(unit)
     ]
@@ -68,13 +68,18 @@ def strongest(
     """A unit's first passage alone, or None for a dead unit."""
     for stratum in table.contexts(unit):
         if len(stratum.rows):
-            return _read(table, store, stratum, 0, reach)
+            return read(table, store, stratum, 0, reach)
     return None
 
 
-def _read(
-    table: UnitTable, store: ActivationStore, stratum: Stratum, place: int, reach: int | None
+def read(
+    table: UnitTable,
+    store: ActivationStore,
+    stratum: Stratum,
+    place: int,
+    reach: int | None = None,
 ) -> Passage:
+    """One context of a stratum, by its place."""
     far = max(table.before, table.after) if reach is None else reach
     return passage(
         store,
@@ -107,7 +112,7 @@ def passage(
     rows = np.arange(start, stop)[same]
     ids = store.tokens[rows]
     values = np.asarray(window, dtype=np.float32)[rows - row + centre]
-    pieces = store.vocabulary.pieces(ids.tolist())
+    pieces = words.pieces(store, rows)
     document = store.documents[int(store.document_index[row])]
     return Passage(
         value=value,
@@ -126,7 +131,7 @@ def tokens(
     values: Sequence[float] | np.ndarray,
 ) -> list[Token]:
     """Tokens with values, special ones marked."""
-    specials = store.vocabulary.specials
+    specials = words.specials(store)
     return [
         Token(piece, float(value), int(id_) in specials)
         for id_, piece, value in zip(ids, pieces, values, strict=True)

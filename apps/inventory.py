@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from apps.notes import SUFFIX
 from interp.errors import FormatError, InterpError
 from interp.features.table import UnitTable
 from interp.files import read_json
@@ -55,6 +56,11 @@ def tables(workspace: Workspace) -> list[Item]:
     return [_guarded(path, "/".join(path.relative_to(root).parts), _table) for path in found]
 
 
+def lab(workspace: Workspace) -> list[Item]:
+    """Published results reproduced here."""
+    return [_guarded(path, path.name, _result) for path in _folders(workspace.root / "lab", 1)]
+
+
 def sites(items: Iterable[Item]) -> dict[str, list[str]]:
     """Each model's sites that have a readable unit table, both sorted."""
     found: dict[str, set[str]] = {}
@@ -71,7 +77,7 @@ def _folders(root: Path, depth: int) -> list[Path]:
 
 
 def _shown(path: Path) -> bool:
-    return not path.name.startswith(".") and path.suffix != ".lock"
+    return not path.name.startswith(".") and not path.name.endswith((".lock", SUFFIX))
 
 
 def _guarded(path: Path, name: str, read: Callable[[Path, str], Item]) -> Item:
@@ -125,6 +131,54 @@ def _dictionary(path: Path, name: str) -> Item:
     facts = {**metrics.get("heldout", {}), **metrics.get("downstream", {})}
     note = "" if "loss_recovered" in facts else "`interp evaluate` measures its loss recovered"
     return Item(name=name, path=path, note=note, facts={**facts, "provenance": _record(config)})
+
+
+def _result(path: Path, name: str) -> Item:
+    if not (path / "result.json").exists():
+        note = "no result.json: its run has not ended, or broke off; run it again"
+        return Item(name=name, path=path, state="unfinished", note=note)
+    found = read_json(path / "result.json")
+    if found.get("version") != 1:
+        raise FormatError(f"{path / 'result.json'} is of another version; run `interp lab` again")
+    checks = [
+        {
+            "quantity": str(check["quantity"]),
+            "expected": float(check["expected"]),
+            "low": None if check["low"] is None else float(check["low"]),
+            "high": None if check["high"] is None else float(check["high"]),
+            "values": [float(value) for value in check["values"]],
+            "mean": float(check["mean"]),
+            "spread": None if check["spread"] is None else float(check["spread"]),
+            "passed": bool(check["passed"]),
+        }
+        for check in found["checks"]
+    ]
+    facts = {
+        "paper": str(found["paper"]),
+        "claim": str(found["claim"]),
+        "effort": str(found["effort"]),
+        "setting": dict(found["setting"]),
+        "passed": all(check["passed"] for check in checks),
+        "checks": checks,
+        "figures": [_figure(figure) for figure in found["figures"]],
+        "provenance": _record(found),
+    }
+    return Item(name=name, path=path, facts=facts)
+
+
+def _figure(figure: dict[str, Any]) -> dict[str, Any]:
+    kind = str(figure["kind"])
+    if kind not in ("line", "scatter", "heatmap"):
+        raise FormatError(f"a figure of kind {kind!r} is not known; update interp")
+    width = 3 if kind == "heatmap" else 2
+    series = {
+        str(name): [[float(value) for value in point[:width]] for point in points]
+        for name, points in figure["series"].items()
+    }
+    if any(len(point) != width for points in series.values() for point in points):
+        raise FormatError(f"a figure has points that are not {width} numbers; run it again")
+    words = {name: str(figure[name]) for name in ("title", "x", "y")}
+    return {**words, "kind": kind, "series": series, "log": list(figure.get("log", []))}
 
 
 def _record(values: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class Filter:
     """Share of tokens on which the unit is active."""
     dead: bool = False
     """Whether dead units are shown."""
+    words: str = ""
+    """What the rule must contain, whatever the case."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Listing:
     """Per unit, its index within the basis."""
     columns: dict[str, np.ndarray]
     """Per unit, every numeric column that any of the tables has; NaN where a table lacks it."""
+    rules: list[str]
+    """Per unit, its rule in words; empty where it has none."""
 
     @classmethod
     def of(cls, tables: Sequence[UnitTable]) -> "Listing":
@@ -67,6 +71,7 @@ class Listing:
             basis=np.repeat(np.arange(len(tables), dtype=np.int16), counts),
             index=np.concatenate([np.arange(count, dtype=np.int32) for count in counts]),
             columns=columns,
+            rules=[rule for table in tables for rule in table.rules],
         )
 
     def __len__(self) -> int:
@@ -99,7 +104,11 @@ class Listing:
             keep &= self.column(wanted.column) >= wanted.least
         if wanted.most is not None:
             keep &= self.column(wanted.column) <= wanted.most
-        return np.flatnonzero(keep)
+        rows = np.flatnonzero(keep)
+        if wanted.words:
+            sought = wanted.words.casefold()
+            rows = rows[[sought in self.rules[row].casefold() for row in rows]]
+        return rows
 
     def sort(self, rows: np.ndarray, by: str, *, ascending: bool = False) -> np.ndarray:
         """The rows in order of a column; equal ones in table order, NaN last either way."""

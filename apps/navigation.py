@@ -19,6 +19,9 @@ _PAGES = {
     "home": ("Home", ":material/home:"),
     "units": ("Units", ":material/scatter_plot:"),
     "unit": ("Unit", ":material/target:"),
+    "training": ("Training", ":material/show_chart:"),
+    "lab": ("Lab", ":material/science:"),
+    "notes": ("Notes", ":material/bookmark:"),
     "text": ("Your text", ":material/edit_note:"),
 }
 

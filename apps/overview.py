@@ -10,16 +10,18 @@ from apps.navigation import go
 from apps.theme import Mark
 
 SCORE = "monosemanticity"
-"""The column that the map and the distributions show."""
+"""The column that the map and the distributions show unless another is chosen."""
 
 
-def scatter(listing: Listing, rows: np.ndarray, look: dict[str, Mark], dark: bool) -> None:
+def scatter(
+    listing: Listing, rows: np.ndarray, score: str, look: dict[str, Mark], dark: bool
+) -> None:
     """Each unit as a point; clicking one opens it."""
-    x, y = listing.column("density"), listing.column(SCORE)
+    x, y = listing.column("density"), listing.column(score)
     drawn = rows[(x[rows] > 0) & np.isfinite(y[rows])]
     shown = charts.sample(drawn)
     if not len(shown):
-        st.info("None of these units has a score.")
+        st.info(f"None of these units has {score}.")
         return
     frames: dict[str, pd.DataFrame] = {}
     for number, basis in enumerate(listing.bases):
@@ -27,42 +29,57 @@ def scatter(listing: Listing, rows: np.ndarray, look: dict[str, Mark], dark: boo
         if len(own):
             columns = {"unit": listing.index[own], "density": x[own], "score": y[own]}
             frames[basis] = pd.DataFrame(columns).astype({"density": "f4", "score": "f4"})
-    spec = charts.scatter(frames, look, x=("density", "density"), y=("score", SCORE), dark=dark)
+    spec = charts.scatter(frames, look, x=("density", "density"), y=("score", score), dark=dark)
     event = st.echarts_chart(
         spec,
         height=380,
         on_select="rerun",
         key="map",
-        alt=f"{len(shown)} units: monosemanticity score against density, one shape a basis",
+        alt=f"{len(shown)} units: {score} against density, one shape a basis",
     )
     sampled = (
         f"A seeded sample of {len(shown):,} of {len(drawn):,}. " if len(shown) < len(drawn) else ""
     )
-    st.caption(
-        f"{sampled}0 is chance, 1 is one kind of context only. Click a point to open the unit."
-    )
+    scale = "0 is chance, 1 is one kind of context only. " if score == SCORE else ""
+    st.caption(f"{sampled}{scale}Click a point to open the unit.")
     for group in event.selection.selected:
         basis, place = list(frames)[group["series_index"]], group["data_indices"][0]
         unit = int(frames[basis]["unit"].iloc[place])
         go("unit", unit=f"{listing.model}/{listing.site}/{basis}/{unit}")
 
 
-def distribution(listing: Listing, rows: np.ndarray, look: dict[str, Mark], dark: bool) -> None:
-    """The cumulative distribution of the score, one curve a basis."""
-    score = listing.column(SCORE)
-    values = {
+def distribution(
+    listing: Listing, rows: np.ndarray, score: str, look: dict[str, Mark], dark: bool
+) -> None:
+    """The cumulative distribution of the score, one curve a basis; by default density-matched."""
+    control = f"{score}_control"
+    matched = control in listing.columns and st.toggle(
+        "Density-matched",
+        value=True,
+        key="matched",
+        bind="query-params",
+        help="compare each unit with random directions that are active as often",
+    )
+    shown = listing.column(control if matched else score)
+    finite = {
         basis: found[np.isfinite(found)]
         for number, basis in enumerate(listing.bases)
-        if len(found := score[rows[listing.basis[rows] == number]])
+        if len(found := shown[rows[listing.basis[rows] == number]])
     }
-    values = {basis: found for basis, found in values.items() if len(found)}
+    values = {basis: found for basis, found in finite.items() if len(found)}
     if not values:
         return
     medians = ", ".join(f"{basis} {np.median(found):.3f}" for basis, found in values.items())
+    label = f"share of controls with lower {score}" if matched else score
     st.echarts_chart(
-        charts.ecdf(values, look, label=SCORE, dark=dark),
-        height=380,
+        charts.ecdf(values, look, label=label, dark=dark, diagonal=matched),
+        height=380 - 50 * (control in listing.columns),
         key="ecdf",
-        alt=f"Cumulative distribution of the score per basis; medians: {medians}",
+        alt=f"Cumulative distribution of {label} per basis; medians: {medians}",
     )
-    st.caption(f"Medians: {medians}. Units of all densities together.")
+    missing = int(np.isfinite(listing.column(score)[rows]).sum()) - sum(map(len, values.values()))
+    if matched:
+        left = f" {missing:,} units denser or rarer than any control are left out." * (missing > 0)
+        st.caption(f"Medians: {medians}. The grey diagonal is chance.{left}")
+    else:
+        st.caption(f"Medians: {medians}. Units of all densities together.")

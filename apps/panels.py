@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import streamlit as st
 
-from apps import _cache, charts, contexts, parts, walk
+from apps import _cache, charts, contexts, parts, walk, words
+from apps import scores as judged
 from apps.theme import marks, unit_noun
 from apps.tokens import chip, legend
 from interp.errors import InterpError
@@ -62,7 +63,7 @@ def head(address: Address, table: UnitTable, values: Mapping[str, float], dark: 
     noun = unit_noun(address.basis).capitalize()
     name = table.unit_name(address.index)
     flags = {"dead": "dead", "rare": "too rare to be scored"}
-    tags = [parts.tag(words, "warn") for flag, words in flags.items() if values.get(flag)]
+    tags = [parts.tag(why, "warn") for flag, why in flags.items() if values.get(flag)]
     st.html(
         f'<div class="unit-title"><h1>{parts.swatch(mark, dark)} {noun} {parts.text(name)}</h1>'
         f"{''.join(tags)}</div>"
@@ -106,8 +107,8 @@ def histogram(table: UnitTable, address: Address, dark: bool) -> None:
     spec = charts.histogram(counts, edges, marks([address.basis])[address.basis].colour(dark))
     if spec:
         st.markdown("**Activations**")
-        words = f"{int(np.sum(counts)):,} active tokens, in bins that double in width"
-        st.echarts_chart(spec, height=210, key="histogram", alt=words)
+        alt = f"{int(np.sum(counts)):,} active tokens, in bins that double in width"
+        st.echarts_chart(spec, height=210, key="histogram", alt=alt)
 
 
 def domains(table: UnitTable, address: Address, dark: bool) -> None:
@@ -124,14 +125,14 @@ def logits(table: UnitTable, unit: int, store: ActivationStore) -> None:
         st.caption("No logit lens: this site does not write to the residual stream directly.")
         return
     sides = (("Promotes", table.promoted(unit)), ("Suppresses", table.suppressed(unit)))
-    for column, (words, pairs) in zip(st.columns(2), sides, strict=True):
+    for column, (title, pairs) in zip(st.columns(2), sides, strict=True):
         lines = "".join(
-            f"<span>{chip(store.vocabulary.text([token]))}</span>"
+            f"<span>{chip(words.word(store, token))}</span>"
             f'<span class="v">{value:+.2f}</span>'
             for token, value in pairs
         )
         with column:
-            st.markdown(f"**{words}**", help="Logit lens: direction × final norm × unembedding")
+            st.markdown(f"**{title}**", help="Logit lens: direction × final norm × unembedding")
             st.html(f'<div class="pair">{lines}</div>')
 
 
@@ -163,6 +164,26 @@ def strata(table: UnitTable, store: ActivationStore, unit: int, scale: float) ->
         )
 
 
+def scores(table: UnitTable, values: Mapping[str, float]) -> None:
+    """Every score by the question it answers, beside what it is judged against."""
+    st.markdown("**Scores**", help="Which score answers what, and how far it can be trusted")
+    blocks = (
+        f'<tr><th colspan="{len(judged.HEADER)}" class="group">{parts.text(question)}</th></tr>'
+        + "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in line)}</tr>" for line in lines)
+        for question, lines in judged.rows(table, values)
+    )
+    head = "".join(f"<th>{parts.text(name)}</th>" for name in judged.HEADER)
+    st.html(
+        f'<div class="scroll"><table class="rows scores"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(blocks)}</tbody></table></div>"
+    )
+    st.caption(
+        "Above controls: share of random directions of like density that score lower, 50 % is "
+        "chance. Trust: the kind of planted units on which the score told pure from mixed. "
+        "Intervals take what they are computed from as independent."
+    )
+
+
 def made_by(address: Address, table: UnitTable) -> None:
     """Where the figures come from, and how to get them again."""
     more = {
@@ -178,7 +199,7 @@ def made_by(address: Address, table: UnitTable) -> None:
             st.html(
                 parts.rows(
                     ["figure", "definition"],
-                    ([parts.text(name), parts.text(words)] for name, words in table.scores.items()),
+                    ([parts.text(name), parts.text(what)] for name, what in table.scores.items()),
                 )
             )
     with st.expander("Reproduce"):

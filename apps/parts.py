@@ -23,6 +23,11 @@ def number(value: object, digits: int = 3) -> str:
     return f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
 
 
+def plain_title(words: object) -> str:
+    """Words that a file gave, for a place that reads Markdown: nothing in them is markup."""
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+-.!|~$:" else c for c in str(words))
+
+
 def percent(value: object) -> str:
     """A share as a percentage with enough digits to tell small shares apart."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:

@@ -83,9 +83,9 @@ def chip(text: str) -> str:
     return f'<span class="tk-chip"><i>{left}</i>{_visible(body)}<i>{right}</i></span>'
 
 
-def plain(text: str) -> str:
-    """A token for places that show plain text, such as table cells: bounded, nothing invisible."""
-    return "".join(_characters(text)) + _rest(text)
+def plain(text: str, longest: int = LONGEST) -> str:
+    """Text for places that show plain text, such as table cells: bounded, nothing invisible."""
+    return "".join(_characters(text, longest)) + _rest(text, longest)
 
 
 def _joined(tokens: Sequence[Token], peak: int | None) -> Iterator[tuple[Token, bool]]:
@@ -122,13 +122,13 @@ def _visible(text: str) -> str:
     return html.escape("".join(_characters(text)), quote=True) + _rest(text)
 
 
-def _rest(text: str) -> str:
-    return f"… (+{len(text) - LONGEST:,} characters)" if len(text) > LONGEST else ""
+def _rest(text: str, longest: int = LONGEST) -> str:
+    return f"… (+{len(text) - longest:,} characters)" if len(text) > longest else ""
 
 
-def _characters(text: str) -> Iterator[str]:
+def _characters(text: str, longest: int = LONGEST) -> Iterator[str]:
     """The characters shown; those that are invisible or turn the line around become pictures."""
-    for character in text[:LONGEST]:
+    for character in text[:longest]:
         if character in _PICTURES:
             yield _PICTURES[character]
         elif character.isprintable() or character == " ":

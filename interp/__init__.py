@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from interp.evaluate import downstream
     from interp.features import UnitTable, extract, neurons, random_directions
     from interp.models import load_model, wrap_module
-    from interp.sae import BatchTopK, TopK, TrainConfig, load_dictionary, reconstruction, train
+    from interp.sae import (
+        BatchTopK,
+        TopK,
+        TrainConfig,
+        load_dictionary,
+        reconstruction,
+        train,
+        train_many,
+    )
     from interp.store import ActivationStore
     from interp.workspace import Workspace
 
@@ -43,6 +51,7 @@ _HOME = {
     "random_directions": "interp.features",
     "reconstruction": "interp.sae",
     "train": "interp.sae",
+    "train_many": "interp.sae",
     "wrap_module": "interp.models",
 }
 
@@ -65,6 +74,7 @@ __all__ = [
     "random_directions",
     "reconstruction",
     "train",
+    "train_many",
     "wrap_module",
 ]
 

@@ -86,7 +86,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value: object = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise FormatError(f"{path} does not exist") from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise FormatError(f"{path} is not readable as JSON ({error}); make it again") from error
     if not isinstance(value, dict):
         raise FormatError(f"{path} holds no JSON object; make it again")

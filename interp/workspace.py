@@ -5,9 +5,11 @@
     <workspace>/corpora/<name>/                             labelled documents
     <workspace>/stores/<store>/                             captured activations
     <workspace>/dictionaries/<model>/<site>/<name>/         trained dictionaries
+    <workspace>/bases/<model>/<site>/<name>/                PCA, ICA and other fitted baselines
     <workspace>/units/<model>/<site>/<basis>.h5             unit tables
+    <workspace>/lab/<result>/                               published results, reproduced
 
-The last two mirror the address of a unit, ``model/site/basis/index``.
+Dictionaries and units mirror the address of a unit, ``model/site/basis/index``.
 """
 
 import os
@@ -52,9 +54,17 @@ class Workspace:
         """Folder of a dictionary."""
         return self.root / "dictionaries" / safe(model) / safe(site) / safe(name)
 
+    def basis(self, model: str, site: str, name: str) -> Path:
+        """Folder of a fitted baseline."""
+        return self.root / "bases" / safe(model) / safe(site) / safe(name)
+
     def units(self, model: str, site: str, basis: str) -> Path:
         """File of a unit table."""
         return self.root / "units" / safe(model) / safe(site) / f"{safe(basis)}.h5"
+
+    def lab(self, result: str) -> Path:
+        """Folder of a reproduced result."""
+        return self.root / "lab" / safe(result)
 
 
 def safe(name: str) -> str:

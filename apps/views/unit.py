@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from apps import _cache, panels
+from apps import _cache, meaning, panels, remarks, words
 from apps.navigation import link
 from apps.theme import unit_noun
 from interp.errors import InterpError, UnknownName
@@ -58,6 +58,10 @@ def _draw(workspace: Workspace, address: Address, table: UnitTable) -> None:
     values = {name: float(column[address.index]) for name, column in table.columns.items()}
     panels.steps(address, table)
     panels.head(address, table, values, dark)
+    found = table.meaning(address.index)
+    if found is not None and values["density"] > 0:
+        meaning.rule(found, values)
+    remarks.remarks(table, address)
     store, missing = panels.source(workspace, table)
     if values["density"] == 0:
         st.info(
@@ -71,11 +75,20 @@ def _draw(workspace: Workspace, address: Address, table: UnitTable) -> None:
         with left:
             panels.histogram(table, address, dark)
             panels.domains(table, address, dark)
+            if found is not None:
+                meaning.mass(found, store, address, dark)
             if store is not None:
                 panels.logits(table, address.index, store)
         with right:
             if store is not None:
+                if not words.has_text(store):
+                    st.caption(f"{words.POSITIONS}.")
+                if found is not None:
+                    meaning.senses(found, table, store, address, values, dark)
                 panels.strata(table, store, address.index, values["max"])
             else:
                 st.warning(missing, icon=":material/link_off:")
+        if found is not None:
+            meaning.purity(found)
+        panels.scores(table, values)
     panels.made_by(address, table)

@@ -3,14 +3,28 @@
 import numpy as np
 import streamlit as st
 
-from apps import _cache, inventory, overview, preview
+from apps import _cache, export, inventory, overview, preview, scores
 from apps.listing import PAGE, Filter, Listing
 from apps.navigation import go, link
+from apps.notes import Note
 from apps.overview import SCORE
 from apps.theme import Mark, marks
 from apps.walk import Walk
 from interp.errors import InterpError
+from interp.features.table import UnitTable
 from interp.workspace import Workspace
+
+USUAL = (
+    "monosemanticity",
+    "senses_effective",
+    "rule_auroc",
+    "density",
+    "max",
+    preview.RULE,
+    preview.CONTEXT,
+    preview.PROMOTES,
+)
+"""Columns of the table unless others are chosen."""
 
 
 def show() -> None:
@@ -65,16 +79,32 @@ def _draw(workspace: Workspace, listing: Listing) -> None:
         return
     left, right = st.columns([3, 2])
     with left:
-        overview.scatter(listing, rows, look, dark)
+        overview.scatter(listing, rows, wanted.column, look, dark)
     with right:
-        overview.distribution(listing, rows, look, dark)
-    _table(workspace, listing, rows, look)
+        overview.distribution(listing, rows, wanted.column, look, dark)
+    _table(workspace, listing, rows, wanted.column, look)
 
 
 def _filter(listing: Listing) -> Filter:
+    names = scores.choices(listing.columns)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         bases = st.pills(
             "Basis", listing.bases, selection_mode="multi", key="basis", bind="query-params"
+        )
+        column = st.selectbox(
+            "Score",
+            names,
+            names.index(SCORE) if SCORE in names else 0,
+            key="score",
+            bind="query-params",
+            width=230,
+            help="what the map, the distributions and the bounds are about",
+        )
+        least = st.number_input(
+            "at least", value=None, key="least", bind="query-params", width=120, step=0.05
+        )
+        most = st.number_input(
+            "at most", value=None, key="most", bind="query-params", width=120, step=0.05
         )
         density = st.slider(
             "Density, log10",
@@ -84,36 +114,60 @@ def _filter(listing: Listing) -> Filter:
             0.25,
             key="density",
             bind="query-params",
-            width=260,
+            width=220,
             help="share of tokens on which a unit is active",
         )
-        least = st.number_input(
-            "Score at least", value=None, key="least", bind="query-params", width=130, step=0.05
-        )
-        most = st.number_input(
-            "Score at most", value=None, key="most", bind="query-params", width=130, step=0.05
-        )
+        words = ""
+        if any(listing.rules):
+            words = st.text_input(
+                "Rule contains",
+                key="words",
+                bind="query-params",
+                width=200,
+                type="search",
+                placeholder="a token, a domain, …",
+            )
         dead = st.toggle("Dead units", key="dead", bind="query-params")
     low, high = (10.0**edge for edge in density)
     return Filter(
-        bases=tuple(bases), column=SCORE, least=least, most=most, density=(low, high), dead=dead
+        bases=tuple(bases),
+        column=column,
+        least=least,
+        most=most,
+        density=(low, high),
+        dead=dead,
+        words=(words or "").strip(),
     )
 
 
-def _table(workspace: Workspace, listing: Listing, rows: np.ndarray, look: dict[str, Mark]) -> None:
-    names = ["index", *(name for name in listing.columns if name not in ("dead", "rare"))]
+def _table(
+    workspace: Workspace, listing: Listing, rows: np.ndarray, score: str, look: dict[str, Mark]
+) -> None:
+    names = scores.choices(listing.columns)
+    usual = [name for name in dict.fromkeys((score, *USUAL)) if name in (*names, *preview.TEXTS)]
+    if not any(listing.rules):
+        usual.remove(preview.RULE)
     with st.container(horizontal=True, vertical_alignment="bottom"):
+        order = ["index", *names]
         by = st.selectbox(
-            "Sort by", names, names.index(SCORE), key="sort", bind="query-params", width=230
+            "Sort by", order, order.index(score), key="sort", bind="query-params", width=230
         )
         up = st.toggle("Smallest first", key="ascending", bind="query-params")
         page = st.pagination(-(-len(rows) // PAGE), key="page", bind="query-params")
+    chosen = st.multiselect(
+        "Columns", [*names, *preview.TEXTS], usual, key="columns", bind="query-params"
+    )
+    chosen = [*([by] if by not in (*chosen, "index") else []), *chosen]
     ordered = listing.sort(rows, by, ascending=up)
     shown = ordered[(page - 1) * PAGE : page * PAGE]
-    frame = preview.frame(workspace, listing, shown, look)
-    key = (
-        f"rows-{hash((shown.tobytes(), by, up))}"  # a selection is a position: never carry it over
-    )
+    notes = _cache.notes(listing, workspace)
+    tables = [
+        _cache.table(workspace.units(listing.model, listing.site, each)) for each in listing.bases
+    ]
+    definitions = {name: words for table in tables for name, words in table.scores.items()}
+    frame = preview.frame(workspace, listing, shown, look, chosen, notes)
+    # A selection is a position: never carry it over to other rows.
+    key = f"rows-{hash((shown.tobytes(), by, up))}"
     event = st.dataframe(
         frame,
         hide_index=True,
@@ -122,7 +176,7 @@ def _table(workspace: Workspace, listing: Listing, rows: np.ndarray, look: dict[
         key=key,
         row_height=34,
         height=34 * len(shown) + 38,
-        column_config=preview.config(),
+        column_config=preview.config(chosen, definitions),
         alt=f"{len(shown)} units sorted by {by}",
     )
     if event.selection.rows:
@@ -132,3 +186,36 @@ def _table(workspace: Workspace, listing: Listing, rows: np.ndarray, look: dict[
             listing.index[ordered], by,
         )  # fmt: skip
         go("unit", unit=listing.address(row))
+    figures = [name for name in chosen if name not in preview.TEXTS]
+    _downloads(listing, ordered, figures, tables, notes)
+
+
+def _downloads(
+    listing: Listing,
+    rows: np.ndarray,
+    names: list[str],
+    tables: list[UnitTable],
+    notes: dict[str, Note],
+) -> None:
+    """The whole filtered table as a file, made when it is asked for."""
+    stem = f"units-{listing.model}-{listing.site}"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.download_button(
+            f"CSV of {len(rows):,} units",
+            lambda: export.csv(export.frame(listing, rows, names, notes)),
+            f"{stem}.csv",
+            "text/csv",
+            key="csv",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+        st.download_button(
+            f"JSON of {len(rows):,} units",
+            lambda: export.as_json(export.frame(listing, rows, names, notes), tables),
+            f"{stem}.json",
+            "application/json",
+            key="json",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+        st.caption("With addresses, the chosen columns, rules and your notes.")

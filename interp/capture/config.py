@@ -21,7 +21,7 @@ class CaptureConfig:
     seed: int = 0
     """Governs which works are held out and which documents are chosen."""
     shard_rows: int = 65_536
-    """Rows a file; what is lost at most when the capture is killed."""
+    """Rows a file; a killed capture loses the one being computed and the one being written."""
     dtype: DType = "float16"
     """Stored type; a site that does not fit float16 goes over to bfloat16 by itself."""
 

@@ -25,8 +25,8 @@ from interp.errors import DataError, ResourceError
 from interp.models import LoadedModel
 from interp.models.sites import kind_of
 from interp.store import Site
-from interp.store.publisher import not_finite
 from interp.store.encoding import LARGEST
+from interp.store.publisher import not_finite
 from interp.store.schema import STORED, DType
 
 TORCH = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}

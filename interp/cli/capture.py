@@ -5,7 +5,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from interp.cli.bars import bar
-from interp.cli.flags import add_config, read_config
+from interp.cli.flags import add_config, add_place, read_config
 from interp.cli.say import say, table
 from interp.workspace import Workspace
 
@@ -22,7 +22,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     from interp.capture import CaptureConfig
     from interp.capture.ranks import TIMEOUT
 
-    parser.add_argument("model", help="a model, see `interp models list`; NAME@STEP: a checkpoint")
+    parser.add_argument(
+        "model",
+        help="a model, see `interp models list`, a folder, a GGUF file or a Hugging Face "
+        "owner/name; NAME@STEP or owner/name@REVISION: a checkpoint",
+    )
     parser.add_argument("sites", nargs="+", metavar="SITE", help="sites such as resid_post.9")
     parser.add_argument(
         "--corpus", default="library", help="packaged corpus, file, folder or hf:DATASET [library]"
@@ -34,9 +38,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         choices=["float32", "bfloat16", "float16"],
         help="precision the model computes in [float32]",
     )
-    parser.add_argument(
-        "--device", help="cpu or cuda [cuda where there is one; one a process under torchrun]"
-    )
+    add_place(parser)
     parser.add_argument(
         "--rank-timeout",
         type=float,
@@ -60,19 +62,25 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     if ranks.world > 1:
         # The launcher ends all processes when one has ended; say what Ctrl-C says.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    device = _device(args.device, ranks)
-    model = load_model(args.model, workspace=workspace, device=device, dtype=args.model_dtype)
+    model = load_model(
+        args.model,
+        workspace=workspace,
+        device=args.device if args.device_map else _device(args.device, ranks),
+        dtype=args.model_dtype,
+        revision=args.revision,
+        device_map=args.device_map,
+    )
     with bar(f"capture {args.model}", "tok", args) as progress:
         store = capture(
             model,
             args.sites,
             args.corpus,
-            out=workspace.store(args.out or args.model),
+            out=workspace.store(args.out or model.name),
             config=config,
             workspace=workspace,
             progress=progress,
             ranks=ranks,
-            source=args.model,
+            source=model.name if args.revision else args.model,
         )
     if ranks.rank:
         return None  # rank 0 speaks for all

@@ -5,7 +5,7 @@ from typing import Any
 
 from interp.cli.bars import bar
 from interp.cli.say import say
-from interp.cli.verify import store_path
+from interp.cli.verify import model_source, store_path
 from interp.workspace import Workspace
 
 EXAMPLE = """\
@@ -45,7 +45,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         remedy = f"`interp train {args.store} {args.site}` makes one."
         raise UnknownName("dictionary", args.dictionary, known, remedy)
     dictionary = load_dictionary(path, device=args.device or "cpu")
-    model = load_model(store.model, workspace=workspace, device=args.device, dtype=args.model_dtype)
+    source = model_source(store.manifest)
+    model = load_model(source, workspace=workspace, device=args.device, dtype=args.model_dtype)
     with bar(f"evaluate {args.dictionary}", "windows", args) as progress:
         report = evaluate(
             dictionary, store, model, folder=path, windows=args.windows, progress=progress

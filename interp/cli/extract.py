@@ -6,7 +6,7 @@ from typing import Any
 from interp.cli.bars import bar
 from interp.cli.flags import add_config, read_config
 from interp.cli.say import say, table
-from interp.cli.verify import store_path
+from interp.cli.verify import model_source, store_path
 from interp.workspace import Workspace
 
 EXAMPLE = """\
@@ -24,7 +24,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--bases",
         nargs="+",
         metavar="BASIS",
-        help="neurons, random, and names of dictionaries [neurons, random and every dictionary]",
+        help="neurons, random, and names of dictionaries and fitted bases [all that the site has]",
     )
     parser.add_argument(
         "--no-model", action="store_true", help="leave out the logit lens, which needs the model"
@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     store = ActivationStore.open(store_path(workspace, args.store))
     config = read_config(ExtractConfig, args)
     bases = find_bases(store, args.site, args.bases, workspace, seed=config.seed)
-    model = None if args.no_model else load_model(store.model, workspace=workspace)
+    source = model_source(store.manifest)
+    model = None if args.no_model else load_model(source, workspace=workspace)
     with bar(f"extract {args.site}", "rows", args) as progress:
         units = extract(
             bases, store, model=model, config=config, workspace=workspace, progress=progress

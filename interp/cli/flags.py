@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import types
 import typing
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from interp.config import field_docs, field_types, from_dict
@@ -12,10 +12,16 @@ from interp.config import field_docs, field_types, from_dict
 T = TypeVar("T")
 
 
-def add_config(parser: argparse.ArgumentParser, *configs: type, skip: Collection[str] = ()) -> None:
+def add_config(
+    parser: argparse.ArgumentParser,
+    *configs: type,
+    skip: Collection[str] = (),
+    lists: bool = False,
+) -> None:
     """Add a flag for each field of each config class, with its docstring and default as help.
 
     A field that several classes share becomes one flag; its help is that of the first class.
+    With ``lists``, flags of one number or word take several, between commas, and give a list.
     """
     seen = set(skip)
     for config in configs:
@@ -24,13 +30,28 @@ def add_config(parser: argparse.ArgumentParser, *configs: type, skip: Collection
             if field.name in seen:
                 continue
             seen.add(field.name)
-            _add_field(group, config, field)
+            _add_field(group, config, field, lists)
+
+
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say which version of a model is loaded, and onto what."""
+    parser.add_argument(
+        "--revision",
+        help="branch, tag or commit of a Hugging Face model; the same as NAME@REVISION",
+    )
+    parser.add_argument(
+        "--device", help="cpu or cuda [cuda where there is one; one a process under torchrun]"
+    )
+    parser.add_argument(
+        "--device-map", help="spread a large model over several devices: auto, balanced or cpu"
+    )
 
 
 def _add_field(
     group: argparse._ArgumentGroup,  # type: ignore[reportPrivateUsage]
     config: type,
     field: dataclasses.Field[Any],
+    lists: bool,
 ) -> None:
     hint = field_types(config)[field.name]
     text = field_docs(config).get(field.name, "")
@@ -51,7 +72,26 @@ def _add_field(
         options["action"] = argparse.BooleanOptionalAction
     else:
         options |= {"type": count if hint is int else hint, "metavar": hint.__name__.upper()}
+    if lists and ("choices" in options or "metavar" in options and "nargs" not in options):
+        choices = options.pop("choices", ())
+        options["type"] = several(options.get("type", str), choices)
+        options["metavar"] = f"{'|'.join(choices) or options['metavar']}[,...]"
     group.add_argument("--" + field.name.replace("_", "-"), **options)
+
+
+def several(one: Callable[[str], Any], choices: Sequence[str] = ()) -> Callable[[str], list[Any]]:
+    """What reads a list between commas, each item as ``one`` reads it and among the choices."""
+
+    def read(text: str) -> list[Any]:
+        words = [word.strip() for word in text.split(",")]
+        for word in words:
+            if choices and word not in choices:
+                known = ", ".join(choices)
+                raise argparse.ArgumentTypeError(f"unknown value {word!r}; known: {known}")
+        return [one(word) for word in words]
+
+    read.__name__ = f"list of {one.__name__}"  # argparse names the type in its messages
+    return read
 
 
 def count(text: str) -> int:

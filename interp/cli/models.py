@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from interp.cli.bars import bar
-from interp.cli.flags import add_config, read_config
+from interp.cli.flags import add_config, add_place, read_config
 from interp.cli.say import say, table
 from interp.files import read_json
 from interp.workspace import Workspace
@@ -17,7 +17,9 @@ EXAMPLE = """\
   interp models get smollm2-135m
   interp models train shakespeare-1l --steps 800
   interp models sites smollm2-135m
-  interp models check smollm2-135m --model-dtype bfloat16"""
+  interp models check smollm2-135m --model-dtype bfloat16
+  interp models check ./tinyllama.Q4_0.gguf
+  interp models sites EleutherAI/pythia-70m@step1000"""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -33,15 +35,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "name",
         nargs="?",
-        help="the model, as `interp models list` prints it, a local folder or a Hugging Face name",
+        help="the model, as `interp models list` prints it, a local folder, a GGUF file or a "
+        "Hugging Face owner/name, with @REVISION for a branch, tag, commit or training checkpoint",
     )
+    add_place(parser)
     parser.add_argument(
         "--model-dtype",
         default="float32",
         choices=["float32", "bfloat16", "float16"],
         help="check: precision the model computes in [float32]",
     )
-    parser.add_argument("--device", help="check: cpu or cuda [cuda where there is one]")
     add_config(parser, ShakespeareConfig)
 
 
@@ -58,16 +61,25 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             for name, what, ready in known_models(workspace)
         ]
         table(args, [row | {"ready": "yes" if row["ready"] else "no"} for row in rows])
-        say(args, "\nand any Hugging Face language model by name or local folder")
+        say(args, "\nand any Hugging Face language model by name or local folder, or a GGUF file")
         return {"models": rows}
     if not args.name:
         raise ConfigError(f"interp models {args.action} needs a NAME; see interp models list")
     if args.action == "sites":
-        sites = load_model(args.name, workspace=workspace).sites()
+        model = load_model(
+            args.name,
+            workspace=workspace,
+            device=args.device,
+            device_map=args.device_map,
+            revision=args.revision,
+        )
+        sites = model.sites()
         rows = [{"site": s.name, "width": s.width, "hook": s.hook} for s in sites.values()]
         table(args, rows)
         say(args, "\nof attn_z.N, attn_z.N.hM is head M alone")
-        return {"model": args.name, "sites": rows}
+        if model.encoder_decoder:
+            say(args, "the decoder (dec.) reads its start token and then the encoder's window")
+        return {"model": model.name, "sites": rows}
     if args.action == "check":
         return _check(args, workspace)
     if args.action == "train":
@@ -90,7 +102,14 @@ def _check(args: argparse.Namespace, workspace: Workspace) -> dict[str, Any]:
     from interp.models import load_model
     from interp.models.check import check_model
 
-    model = load_model(args.name, workspace=workspace, device=args.device, dtype=args.model_dtype)
+    model = load_model(
+        args.name,
+        workspace=workspace,
+        device=args.device,
+        dtype=args.model_dtype,
+        device_map=args.device_map,
+        revision=args.revision,
+    )
     checks = check_model(model)
     words = {True: "ok", False: "FAILED", None: "-"}
     columns = [

@@ -1,12 +1,12 @@
-"""``interp train``: train a dictionary on stored activations."""
+"""``interp train``: train dictionaries on stored activations."""
 
 import argparse
-from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, get_origin
 
 from interp.cli.bars import bar
-from interp.cli.flags import add_config, read_config
-from interp.cli.say import say
+from interp.cli.flags import add_config, several
+from interp.cli.say import say, table
 from interp.cli.verify import store_path
 from interp.config import field_types
 from interp.errors import ConfigError
@@ -15,7 +15,9 @@ from interp.workspace import Workspace
 
 EXAMPLE = """\
   interp train smollm2-135m resid_post.9 --architecture batchtopk --k 32 --expansion 8
-  interp train shakespeare-1l mlp_post.0 --architecture topk --k 16 --latents 4096 --seed 1"""
+  interp train shakespeare-1l mlp_post.0 --architecture topk --k 16 --latents 4096 --seed 1
+  interp train shakespeare-1l mlp_post.0 --architecture topk,batchtopk --k 16,32,64 --lr 1e-3,2e-3
+  interp train shakespeare-1l mlp_post.0 --k 16,32 --seed 0,1,2 --data-seed 0"""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -26,59 +28,97 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", help="name of a store in the workspace, or its folder")
     parser.add_argument("site", help="a site of that store, such as resid_post.9")
     parser.add_argument(
-        "--architecture", choices=list(known), default="batchtopk", help="which [batchtopk]"
+        "--architecture",
+        type=several(str, list(known)),
+        metavar=f"{{{','.join(known)}}}[,...]",
+        default=["batchtopk"],
+        help="which; like every flag with [,...] it takes several, between commas: each "
+        "combination is trained, all over one reading of the data where seeds agree [batchtopk]",
     )
     parser.add_argument("--out", metavar="NAME", help="name of the dictionary [ARCHITECTURE-sSEED]")
+    parser.add_argument(
+        "--log",
+        type=several(str, ["tensorboard", "wandb"]),
+        metavar="{tensorboard,wandb}[,...]",
+        default=[],
+        help="where to send the numbers of log.jsonl besides; each is an optional package",
+    )
     parser.add_argument("--device", help="cpu or cuda [cuda where there is one]")
-    add_config(parser, TrainConfig, *known.values())
+    add_config(parser, TrainConfig, *known.values(), lists=True)
 
 
-def refuse_foreign(args: argparse.Namespace, known: Mapping[str, type], chosen: str) -> None:
-    """Refuse a setting that only other architectures have.
+def given(args: argparse.Namespace) -> dict[str, list[Any]]:
+    """The settings that were given, each as the list of its values.
 
     Raises:
-        ConfigError: names the setting and what the chosen architecture has.
+        ConfigError: one belongs to other architectures than those chosen; names both.
     """
-    own = set(field_types(known[chosen]))
-    for kind, config in known.items():
-        for name in field_types(config):
-            if name not in own and hasattr(args, name):
+    from interp.sae import TrainConfig, architectures
+
+    known = architectures()
+    chosen = " or ".join(args.architecture)
+    own = {name for kind in args.architecture for name in field_types(known[kind])}
+    found: dict[str, list[Any]] = {}
+    for kind, config in [*known.items(), ("", TrainConfig)]:
+        for name, hint in field_types(config).items():
+            if not hasattr(args, name):
+                continue
+            if kind and name not in own:
                 flags = ", ".join("--" + each.replace("_", "-") for each in sorted(own))
                 raise ConfigError(
                     f"--{name.replace('_', '-')} is a setting of {kind}, not of {chosen}; "
                     f"{chosen} has {flags}"
                 )
+            value = getattr(args, name)
+            is_list = isinstance(value, list) and get_origin(hint) is not tuple
+            found[name] = value if is_list else [value]
+    return found
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Do it and return the result."""
-    from interp.sae import TrainConfig, architectures, train
+    from interp.sae import grid, train, train_many
+    from interp.sae.job import names
     from interp.store import ActivationStore
 
     workspace = Workspace.at(args.workspace)
     store = ActivationStore.open(store_path(workspace, args.store))
-    known = architectures()
-    refuse_foreign(args, known, args.architecture)
-    architecture = read_config(known[args.architecture], args)
-    config = read_config(TrainConfig, args)
     site = store.site(args.site)
-    name = args.out or f"{architecture.label(site.width)}-s{config.seed}"
-    path = workspace.dictionary(store.model, site.name, name)
-    with bar(f"train {args.architecture} {args.site}", "tok", args) as progress:
-        train(
-            store,
-            site.name,
-            architecture,
-            config,
-            out=path,
-            device=args.device,
-            progress=progress,
+    runs = grid(args.architecture, given(args))
+    called = names(site.width, runs)
+    if args.out and len(runs) > 1:
+        raise ConfigError(f"--out names one dictionary, not {len(runs)}; leave it out")
+    called = [args.out] if args.out else called
+    paths = [workspace.dictionary(store.model, site.name, name) for name in called]
+    label = ",".join(args.architecture) if len(runs) == 1 else f"{len(runs)} dictionaries"
+    with bar(f"train {label} {args.site}", "tok", args) as progress:
+        how: dict[str, Any] = {"device": args.device, "trackers": args.log, "progress": progress}
+        if len(runs) == 1:
+            ((architecture, config),) = runs
+            train(store, site.name, architecture, config, out=paths[0], **how)
+        else:
+            train_many(store, site.name, runs, workspace=workspace, **how)
+    results = [_result(name, path) for name, path in zip(called, paths, strict=True)]
+    if len(results) == 1:
+        (result,) = results
+        heldout = result["metrics"]["heldout"]
+        say(
+            args,
+            f"{called[0]}: FVE {heldout['fve']:.3f}, L0 {heldout['l0']:.1f}, {heldout['dead']:,} "
+            f"of {heldout['latents']:,} latents silent on {heldout['rows']:,} held-out rows; "
+            f"{paths[0]}",
         )
-    metrics = read_json(path / "metrics.json")
-    heldout = metrics["heldout"]
-    say(
-        args,
-        f"{name}: FVE {heldout['fve']:.3f}, L0 {heldout['l0']:.1f}, {heldout['dead']:,} of "
-        f"{heldout['latents']:,} latents silent on {heldout['rows']:,} held-out rows; {path}",
-    )
-    return {"dictionary": name, "path": str(path), "metrics": metrics}
+        return result
+    table(args, [_row(result) for result in results])
+    say(args, f"measured on held-out rows; in {paths[0].parent}")
+    return {"dictionaries": results}
+
+
+def _result(name: str, path: Path) -> dict[str, Any]:
+    return {"dictionary": name, "path": str(path), "metrics": read_json(path / "metrics.json")}
+
+
+def _row(result: dict[str, Any]) -> dict[str, Any]:
+    heldout = result["metrics"]["heldout"]
+    shown = {"FVE": "fve", "MSE": "mse", "L0": "l0", "silent": "dead", "latents": "latents"}
+    return {"dictionary": result["dictionary"], **{key: heldout[of] for key, of in shown.items()}}

@@ -33,6 +33,11 @@ def store_path(workspace: Workspace, name: str) -> Path:
     return path if path.is_dir() else workspace.store(name)
 
 
+def model_source(manifest: "Manifest") -> str:
+    """What `load_model` takes for a store's model, which for a folder or file is not its name."""
+    return str(manifest.provenance.get("config", {}).get("model", manifest.model))
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Do it and return the result; problems are an error."""
     from interp.store import Manifest, verify

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from interp.features.config import ExtractConfig
     from interp.features.extract import extract
     from interp.features.find import find_bases
+    from interp.features.fit import FitConfig, fit_basis
+    from interp.features.fitted import FittedBasis
+    from interp.features.fitted_files import load_basis, save_basis
     from interp.features.table import Stratum, UnitTable
     from interp.features.units import Units, open_units
 
@@ -29,6 +32,8 @@ _HOME = {
     "Basis": "bases",
     "DictionaryBasis": "bases",
     "ExtractConfig": "config",
+    "FitConfig": "fit",
+    "FittedBasis": "fitted",
     "NeuronBasis": "bases",
     "RandomDirections": "bases",
     "Stratum": "table",
@@ -36,9 +41,12 @@ _HOME = {
     "Units": "units",
     "extract": "extract",
     "find_bases": "find",
+    "fit_basis": "fit",
+    "load_basis": "fitted_files",
     "neurons": "bases",
     "open_units": "units",
     "random_directions": "bases",
+    "save_basis": "fitted_files",
 }
 
 __all__ = [
@@ -46,6 +54,8 @@ __all__ = [
     "Basis",
     "DictionaryBasis",
     "ExtractConfig",
+    "FitConfig",
+    "FittedBasis",
     "NeuronBasis",
     "RandomDirections",
     "Stratum",
@@ -53,9 +63,12 @@ __all__ = [
     "Units",
     "extract",
     "find_bases",
+    "fit_basis",
+    "load_basis",
     "neurons",
     "open_units",
     "random_directions",
+    "save_basis",
 ]
 
 

@@ -1,10 +1,10 @@
 """Running statistics of many units, one block of rows after another, in bounded memory.
 
 Per unit: active tokens, sum, sum of squares, maximum, a histogram of active values, activation
-mass per domain, the strongest rows and a uniform sample of the active rows. The sample is priority
-sampling: every row of the store has one random rank (a permutation), and a unit keeps its active
-rows of highest rank. That is a uniform sample without replacement, independent of order and of
-block size. All units share the ranks.
+mass by label (`LabelMass`) and by token (`TokenMass`), the strongest rows and a uniform sample of
+the active rows. The sample is priority sampling: every row of the store has one random rank (a
+permutation), and a unit keeps its active rows of highest rank. That is a uniform sample without
+replacement, independent of order and of block size. All units share the ranks.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
+
+from interp.features.labels import LabelMass, Labels
+from interp.features.tokens import TokenMass
+from interp.store import ActivationStore
 
 BINS = 128
 """Four bins an octave over 2⁻¹⁶ to 2¹⁶; what lies beyond counts in the first and last bin."""
@@ -78,14 +82,26 @@ def _rank_in_group(sorted_groups: Tensor) -> Tensor:
     return place - torch.where(starts, place, 0).cummax(0).values if len(place) else place
 
 
+class Rows:
+    """What belongs to each row of a store, the same for every basis."""
+
+    def __init__(self, store: ActivationStore, seed: int) -> None:
+        """Rank the rows at random and number labels and tokens."""
+        self.ranks: Int64[np.ndarray, " rows"] = np.random.default_rng([seed, 0xA1]).permutation(
+            store.rows
+        )
+        self.labels = Labels(store, seed)
+        self.documents, self.tokens = store.document_index, store.tokens
+        self.kinds: Int64[np.ndarray, " kinds"] = np.unique(store.tokens).astype(np.int64)
+
+
 class Accumulator:
     """Everything about one basis that one pass over the rows gives."""
 
     def __init__(
         self,
         units: int,
-        domains: int,
-        ranks: Int64[np.ndarray, " rows"],
+        rows: Rows,
         *,
         top: int,
         sample: int,
@@ -95,8 +111,7 @@ class Accumulator:
 
         Args:
             units: of the basis.
-            domains: number of domains.
-            ranks: a random permutation of the store's rows.
+            rows: what belongs to the store's rows.
             top: strongest rows to keep per unit.
             sample: random active rows to keep per unit.
             pool: how many non-zero activations may be kept in `Codes`, over all bases.
@@ -106,22 +121,20 @@ class Accumulator:
         self._squares = torch.zeros(units, dtype=torch.float64)
         self.max = torch.zeros(units)
         self._counts = torch.zeros(units * BINS, dtype=torch.int64)
-        self._mass = torch.zeros(domains, units, dtype=torch.float64)
-        self._ranks = torch.from_numpy(ranks)
+        self._rows = rows
+        self._ranks = torch.from_numpy(rows.ranks)
+        self.labels = LabelMass(units, rows.labels)
+        self.tokens = TokenMass(units, rows.kinds)
         self.strongest, self.sample = Best(units, top), Best(units, sample)
         self.codes: Codes | None = Codes(units, pool)
 
-    def add(
-        self,
-        rows: Int64[np.ndarray, " n"],
-        z: Float[Tensor, "n units"],
-        domains: Float[Tensor, "domains n"],
-    ) -> None:
-        """Take a block of rows: their numbers, activations, and domains one-hot."""
+    def add(self, rows: Int64[np.ndarray, " n"], z: Float[Tensor, "n units"]) -> None:
+        """Take a block of rows: their numbers and activations."""
         self.rows += len(rows)
         self._sum += z.sum(dim=0)
         self.max = torch.maximum(self.max, z.amax(dim=0))
-        self._mass += domains @ z
+        self.labels.add(self._rows.documents[rows].astype(np.int64), z)
+        self.tokens.add(self._rows.tokens[rows].astype(np.int64), z)
         flat = z.flatten()
         active = flat.nonzero().squeeze(1)
         value = flat[active]
@@ -152,11 +165,6 @@ class Accumulator:
         mean = self._sum / max(self.rows, 1)
         variance = self._squares / max(self.rows, 1) - mean.square()
         return mean.numpy(), variance.clamp_min(0).sqrt().numpy()
-
-    def domain_share(self) -> Float32[np.ndarray, "units domains"]:
-        """Share of each unit's activation mass in each domain; 0 for dead units."""
-        total = self._mass.sum(dim=0).clamp_min(torch.finfo(torch.float64).tiny)
-        return (self._mass / total).T.float().numpy()
 
 
 @dataclass

@@ -113,27 +113,36 @@ class RandomDirections:
     """The control: seeded directions, uniform on the sphere, cut to a sparse density.
 
     A unit is z = p · [p > t] with p = (x - μ) · u: the projection of the centred row, kept where it
-    exceeds the direction's own 1 - ``RANDOM_DENSITY`` quantile (at least 0). Left unthresholded, a
-    projection is active on half of all tokens and comparing it to sparse latents would compare
-    densities.
+    exceeds the direction's own 1 - density quantile (at least 0). Left unthresholded, a projection
+    is active on half of all tokens and comparing it to sparse latents would compare densities.
     """
 
     name = kind = "random"
     signed = False
 
     def __init__(
-        self, site: str, sample: Float[Tensor, "rows width"], *, n: int, seed: int
+        self,
+        site: str,
+        sample: Float[Tensor, "rows width"],
+        *,
+        n: int,
+        seed: int,
+        densities: Sequence[float] = (RANDOM_DENSITY,),
     ) -> None:
-        """Draw ``n`` directions and measure their thresholds on a sample of rows."""
+        """Draw ``n`` directions and measure their thresholds on a sample of rows.
+
+        The densities go round: direction i has the i-th, modulo their number.
+        """
         self.site, self.n_units, self.width = site, n, sample.shape[1]
         draw = np.random.default_rng([seed, 0x5EED])
         vectors = torch.from_numpy(draw.normal(size=(n, self.width))).float()
         self._vectors = functional.normalize(vectors, dim=1)
         self._mean = sample.mean(dim=0)
         pre = (sample - self._mean) @ self._vectors.T
-        kept = max(1, round(RANDOM_DENSITY * len(sample)))
-        self._threshold = pre.topk(min(kept + 1, len(sample)), dim=0).values[-1].clamp_min(0)
-        self.fingerprint = _hash([self._vectors, self._mean, self._threshold])
+        kept = [min(max(1, round(each * len(sample))), len(sample) - 1) for each in densities]
+        ranked, units = pre.topk(max(kept) + 1, dim=0).values, torch.arange(n)
+        self._threshold = ranked[torch.tensor(kept)[units % len(kept)], units].clamp_min(0)
+        self.fingerprint = hash_tensors([self._vectors, self._mean, self._threshold])
 
     def encode(self, x: Float[Tensor, "n width"]) -> Float[Tensor, "n units"]:
         """Centred projections above their thresholds, the rest zero.
@@ -165,7 +174,7 @@ class DictionaryBasis:
         self.name = name or dictionary.config.label(dictionary.d_in)
         self.site, self.kind = dictionary.origin.site, dictionary.kind
         self.n_units = dictionary.n_latents
-        self.fingerprint = _hash([tensor for _, tensor in sorted(dictionary.state_dict().items())])
+        self.fingerprint = hash_tensors([tensor for _, tensor in sorted(dictionary.state_dict().items())])
 
     def encode(self, x: Float[Tensor, "n width"]) -> Float[Tensor, "n units"]:
         """Latents of raw activations.
@@ -197,13 +206,19 @@ def neurons(store: ActivationStore, site: str) -> NeuronBasis:
         UnknownName: the store has no such site.
     """
     place = store.site(site)
-    return NeuronBasis(place.name, place.width, signed=_any_negative(store, place.name))
+    return NeuronBasis(place.name, place.width, signed=any_negative(store, place.name))
 
 
 def random_directions(
-    store: ActivationStore, site: str, n: int | None = None, seed: int = 0
+    store: ActivationStore,
+    site: str,
+    n: int | None = None,
+    seed: int = 0,
+    densities: Sequence[float] = (RANDOM_DENSITY,),
 ) -> RandomDirections:
     """Random directions as a control; as many as the site is wide unless told otherwise.
+
+    ``densities`` go round: direction i has the i-th, modulo their number.
 
     Raises:
         UnknownName: the store has no such site.
@@ -221,10 +236,12 @@ def random_directions(
     runs = np.array_split(rows, max(1, len(rows) // 256))
     keep = np.linspace(0, len(runs) - 1, min(len(runs), SAMPLE_ROWS // 256)).astype(int)
     sample = store.take(place.name, np.concatenate([runs[i] for i in np.unique(keep)]))
-    return RandomDirections(place.name, torch.from_numpy(sample), n=count, seed=seed)
+    return RandomDirections(
+        place.name, torch.from_numpy(sample), n=count, seed=seed, densities=densities
+    )
 
 
-def _any_negative(store: ActivationStore, site: str) -> bool:
+def any_negative(store: ActivationStore, site: str) -> bool:
     """Whether a site goes below zero anywhere; stops at the first block that does."""
     return any(bool((values < 0).any()) for _, values in store.blocks(site))
 
@@ -237,7 +254,8 @@ def _check_width(basis: Basis, x: Tensor, width: int) -> None:
         )
 
 
-def _hash(tensors: Sequence[Tensor]) -> str:
+def hash_tensors(tensors: Sequence[Tensor]) -> str:
+    """SHA-256 of tensors' types, shapes and bytes."""
     digest = hashlib.sha256()
     for tensor in tensors:
         plain = tensor.detach().cpu().contiguous()

@@ -15,7 +15,7 @@ themselves. These embeddings are learnt from the store's token stream alone:
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Integer
+from jaxtyping import Float, Float32, Int, Int64, Integer
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
@@ -71,6 +71,14 @@ class TokenVectors:
         """
         return _normalised(_without_common(_normalised(self._sums(tokens, documents, 65_536))))
 
+    def common(
+        self,
+        tokens: Integer[np.ndarray, " rows"],
+        documents: Int[np.ndarray, " rows"],
+    ) -> Float32[np.ndarray, " d"]:
+        """The direction all contexts of these rows share, which `contexts` removes."""
+        return _common(_normalised(self._sums(tokens, documents, 65_536)))
+
     def _sums(self, tokens: np.ndarray, documents: np.ndarray, block: int) -> np.ndarray:
         ids = np.minimum(tokens.astype(np.int64), len(self.weighted) - 1)
         known = tokens < len(self.weighted)
@@ -86,6 +94,50 @@ class TokenVectors:
                 scale = (DECAY ** abs(step) * same).astype(np.float32)
                 out[low:high] += self.weighted[ids[near]] * scale[:, None]
         return out
+
+
+class ContextVectors:
+    """The two vectors of any row: of its token, and of what stands around it."""
+
+    def __init__(
+        self,
+        vectors: TokenVectors,
+        tokens: Integer[np.ndarray, " rows"],
+        documents: Int[np.ndarray, " rows"],
+        common: Float32[np.ndarray, " d"],
+    ) -> None:
+        """Take the rows of a whole store and the common direction, see `TokenVectors.common`."""
+        self._vectors, self._common = vectors, common
+        self._tokens, self._documents = tokens, documents
+        self._token = _normalised(vectors.weighted)
+        self._unknown = np.linalg.norm(self._token, axis=1) < 0.5
+
+    def at(
+        self, rows: Int64[np.ndarray, " n"]
+    ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "n d"]]:
+        """Unit vectors of the rows' tokens and of their contexts, the row's own token left out.
+
+        A token too rare to have a vector gets one that is alike only to itself, as far as a seeded
+        random direction is.
+        """
+        size, width = self._vectors.weighted.shape
+        around = np.zeros((len(rows), width), np.float32)
+        for step in (*range(-REACH, 0), *range(1, REACH + 1)):
+            near = rows + step
+            inside = (near >= 0) & (near < len(self._tokens))
+            near = np.where(inside, near, rows)
+            ids = self._tokens[near].astype(np.int64)
+            inside &= (self._documents[near] == self._documents[rows]) & (ids < size)
+            scale = (DECAY ** abs(step) * inside).astype(np.float32)
+            around += self._vectors.weighted[np.minimum(ids, size - 1)] * scale[:, None]
+        around = _normalised(around)
+        around = _normalised(around - np.outer(around @ self._common, self._common))
+        ids = self._tokens[rows].astype(np.int64)
+        token = self._token[np.minimum(ids, size - 1)].copy()
+        for place in np.flatnonzero((ids >= size) | self._unknown[np.minimum(ids, size - 1)]):
+            draw = np.random.default_rng([0x70CE, int(ids[place])]).normal(size=width)
+            token[place] = draw / np.linalg.norm(draw)
+        return token, around
 
 
 def _pairs(number: np.ndarray, documents: np.ndarray, size: int) -> sparse.csr_array:
@@ -133,9 +185,14 @@ def _without_common(rows: np.ndarray) -> np.ndarray:
     """Rows without the component along the first singular vector of them all."""
     if len(rows) < 2:
         return rows
-    _, vectors = np.linalg.eigh(rows.T.astype(np.float64) @ rows)
-    common = vectors[:, -1].astype(np.float32)
+    common = _common(rows)
     return rows - np.outer(rows @ common, common)
+
+
+def _common(rows: np.ndarray) -> Float32[np.ndarray, " d"]:
+    """First right singular vector."""
+    _, vectors = np.linalg.eigh(rows.T.astype(np.float64) @ rows)
+    return vectors[:, -1].astype(np.float32)
 
 
 def _normalised(rows: np.ndarray) -> np.ndarray:

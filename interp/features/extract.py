@@ -1,10 +1,11 @@
 """Measuring the units of several bases in one pass over a store.
 
-1. One pass over all rows but attention sinks, for every basis of a site at once: statistics,
-   candidates for contexts (`interp.features.accumulate`) and, on the scored rows, the sums of the
-   monosemanticity score (`interp.features.monoscore`).
-2. Contexts are chosen and the activations around them looked up.
-3. The logit lens, if a model is given.
+1. One pass over all rows but attention sinks, for every basis of a site at once and for random
+   directions as controls (`interp.features.control`): statistics and candidates for contexts
+   (`interp.features.accumulate`) and, on the scored rows, the sums of the monosemanticity score
+   (`interp.features.monoscore`).
+2. Scores, contexts, rules, senses and the logit lens of each basis (`interp.features.measure`).
+3. Each score's percentile among the controls; the activations around the contexts.
 4. One table a basis, written at once. A table that is already there, made from the same store, the
    same basis and the same settings, is left alone: an extraction that was interrupted continues
    with the bases that are missing.
@@ -21,18 +22,18 @@ import torch
 
 from interp.config import to_dict
 from interp.errors import ConfigError, DataError, FormatError
-from interp.features.accumulate import Accumulator, Pool, histogram_edges
+from interp.features.accumulate import Accumulator, Pool, Rows
 from interp.features.bases import Basis, DictionaryBasis
 from interp.features.config import ExtractConfig
-from interp.features.contexts import STRATA, choose, quantile_edges
+from interp.features.control import controls, percentiles
 from interp.features.find import finished_dictionary
-from interp.features.logits import Lens, logits
-from interp.features.monoscore import SCORES, MonoScore
+from interp.features.logits import Lens
+from interp.features.measure import SCORES, Measure, Measured
+from interp.features.monoscore import MonoScore
 from interp.features.scoring import Scoring
 from interp.features.table import VERSION, UnitTable
-from interp.features.table_writer import Contexts, Domains, Header, Histogram, write_table
+from interp.features.table_writer import Contexts, Header, write_table
 from interp.features.units import Units
-from interp.features.windows import windows
 from interp.progress import Progress, silent
 from interp.provenance import Provenance
 from interp.sae import Dictionary
@@ -88,12 +89,14 @@ def extract(
         jobs.append(_Job(basis, path, _key(basis, store, model, settings)))
     missing = [job for job in jobs if not _up_to_date(job)]
     sites = list(dict.fromkeys(job.basis.site for job in missing))
-    scoring = Scoring(store, settings) if missing else None
-    for number, site in enumerate(sites):
-        assert scoring is not None
-        group = [job for job in missing if job.basis.site == site]
-        done, total = number * store.rows, len(sites) * store.rows
-        _extract_site(group, store, site, model, settings, scoring, _Part(progress, done, total))
+    if missing:
+        progress(0, len(sites) * store.rows, "learning context embeddings")
+        about, scoring = Rows(store, settings.seed), Scoring(store, settings)
+        measure = Measure(store, about, scoring, settings, model)
+        for number, site in enumerate(sites):
+            group = [job for job in missing if job.basis.site == site]
+            part = _Part(progress, number * store.rows, len(sites) * store.rows)
+            _extract_site(group, store, site, settings, about, scoring, measure, part)
     return Units([UnitTable.open(job.path) for job in jobs]).sort()
 
 
@@ -120,27 +123,28 @@ def _extract_site(
     jobs: Sequence[_Job],
     store: ActivationStore,
     site: str,
-    model: Lens | None,
     config: ExtractConfig,
+    about: Rows,
     scoring: Scoring,
+    measure: Measure,
     progress: _Part,
 ) -> None:
-    progress(0, "learning context embeddings")
-    names, of_row = _domains(store)
-    ranks = np.random.default_rng([config.seed, 0xA1]).permutation(store.rows)
+    bases = [job.basis for job in jobs]
+    # The controls are measured like any basis and written into no table of their own.
+    bases.append(controls(store, site, config.seed))
     pool = Pool(KEPT_ENTRIES)
     stats = [
         Accumulator(
-            job.basis.n_units,
-            len(names),
-            ranks,
+            basis.n_units,
+            about,
             top=TOP_PER_CONTEXT * config.contexts,
             sample=config.reservoir,
             pool=pool,
         )
-        for job in jobs
+        for basis in bases
     ]
-    scores = [MonoScore(job.basis.n_units, scoring.shifts) for job in jobs]
+    stats[-1].codes = None
+    scores = [MonoScore(basis.n_units, scoring.shifts) for basis in bases]
     for rows, values in store.blocks(site, sinks=False, size=config.batch):
         x = torch.from_numpy(values)
         if not bool(torch.isfinite(x).all()):
@@ -149,68 +153,36 @@ def _extract_site(
                 f"site {site} of store {store.name} holds NaN or infinity, first in row {bad}; "
                 "capture it again"
             )
-        one_hot = torch.from_numpy(of_row[rows] == np.arange(len(names))[:, None]).float()
         first, last = (int(i) for i in np.searchsorted(scoring.rows, [rows[0], rows[-1] + 1]))
         local = torch.from_numpy(np.searchsorted(rows, scoring.rows[first:last]))
         embeddings = scoring.shifts.block(first, last) if last > first else None
-        for job, stat, score in zip(jobs, stats, scores, strict=True):
+        for basis, stat, score in zip(bases, stats, scores, strict=True):
             with torch.inference_mode():
-                z = job.basis.encode(x).float().cpu()
-                stat.add(rows, z, one_hot)
+                z = basis.encode(x).float().cpu()
+                stat.add(rows, z)
                 if embeddings is not None:
                     score.add(z if len(local) == len(z) else z[local], embeddings)
         progress(int(rows[-1]) + 1, "encoding")
-    for job, stat, score in zip(jobs, stats, scores, strict=True):
+    progress(store.rows, "scores of the controls")
+    control = measure(bases[-1], stats[-1], scores[-1]).columns
+    for job, stat, score in zip(jobs, stats[:-1], scores[:-1], strict=True):
         if not bool(torch.isfinite(stat.max).all()):
             raise DataError(
                 f"basis {job.basis.name} gives NaN or infinity on store {store.name}; train the "
                 "dictionary again or leave it out"
             )
-        progress(store.rows, f"contexts and logits of {job.basis.name}")
-        _write(job, store, model, config, stat, score, names)
+        progress(store.rows, f"scores of {job.basis.name}")
+        measured = measure(job.basis, stat, score)
+        measured.columns.update(percentiles(measured.columns, control))
+        progress(store.rows, f"contexts of {job.basis.name}")
+        _write(job, store, config, measured, measure.contexts(job.basis, stat, measured))
+        stat.codes = None
 
 
 def _write(
-    job: _Job,
-    store: ActivationStore,
-    model: Lens | None,
-    config: ExtractConfig,
-    stat: Accumulator,
-    score: MonoScore,
-    domains: Sequence[str],
+    job: _Job, store: ActivationStore, config: ExtractConfig, measured: Measured, contexts: Contexts
 ) -> None:
-    basis, counts, active = job.basis, stat.counts, stat.active
-    top, sample = stat.strongest.result(), stat.sample.result()
-    edges = quantile_edges(counts, histogram_edges(), sample[2], stat.max.numpy())
-    peaks, values = choose(
-        (top[0], top[2]), (sample[0], sample[2]), edges, store.document_index, config.contexts
-    )
-    around = windows(
-        basis,
-        store,
-        peaks,
-        before=config.before,
-        after=config.after,
-        codes=stat.codes,
-        batch=config.batch,
-    )
-    stat.codes = None
-    result = score.result(config.least_active)
-    mean, std = stat.moments()
-    columns: dict[str, np.ndarray] = {
-        "density": active / max(stat.rows, 1),
-        "active": active,
-        "mean": mean,
-        "std": std,
-        "max": stat.max.numpy(),
-        **vars(result),
-        "dead": active == 0,
-        "rare": (active > 0) & (result.scored_rows < config.least_active),
-    }
-    lens = None
-    if model is not None:
-        size = len(store.vocabulary) if store.manifest.vocabulary else None
-        lens = logits(basis, store.site(basis.site), model, size)
+    basis, columns = job.basis, measured.columns
     header = Header(
         model=store.model,
         site=basis.site,
@@ -229,23 +201,17 @@ def _write(
             config=to_dict(config),
             parents={store.name: store.digest, basis.name: basis.fingerprint},
         ),
-        scores=SCORES,
+        scores={name: words for name, words in SCORES.items() if name in columns},
     )
     write_table(
         job.path,
         header,
         columns,
-        Histogram(counts=counts.astype(np.uint32), edges=histogram_edges()),
-        Contexts(
-            strata=STRATA,
-            before=config.before,
-            after=config.after,
-            rows=peaks,
-            values=values,
-            windows=around,
-        ),
-        Domains(names=domains, share=stat.domain_share()),
-        lens,
+        measured.histogram,
+        contexts,
+        measured.domains,
+        measured.lens,
+        measured.meanings,
     )
 
 
@@ -288,11 +254,3 @@ def _up_to_date(job: _Job) -> bool:
         return job.path.is_file() and UnitTable.open(job.path).key == job.key
     except FormatError:
         return False  # written anew
-
-
-def _domains(store: ActivationStore) -> tuple[list[str], np.ndarray]:
-    """Names of the domains and each row's."""
-    of_document = [document.domain for document in store.documents]
-    names = sorted(set(of_document))
-    numbers = np.array([names.index(domain) for domain in of_document], dtype=np.int64)
-    return names, numbers[store.document_index]

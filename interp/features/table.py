@@ -12,6 +12,8 @@
     domains/        share float32 [units, domains], attribute names (JSON)
     logits/         promoted, suppressed int32 [units, 10], promoted_value, suppressed_value
                     float16; absent where the site does not write to the residual stream
+    languages/, tokens/, purity/, rule/, senses/
+                    see `interp.features.meanings`; absent in tables of version 1
 
 A file may be damaged or foreign, so a dataset is read only if its link, type and shape are what
 the attributes say.
@@ -31,11 +33,14 @@ from jaxtyping import Float16, Float32, Int64
 
 from interp.errors import DataError, FormatError, UnknownName
 from interp.features.address import Address
+from interp.features.meanings import Meaning, read_meaning
 from interp.store.shard import LOCK
 
 _H5: Any = h5py  # its type stubs lack half of what is used here
 
-FORMAT, VERSION = "interp-unit-table", 1
+FORMAT, VERSION = "interp-unit-table", 2
+READABLE = (1, 2)
+"""Version 1 has fewer columns and says nothing about meanings; all else is the same."""
 SORTED_BY = "monosemanticity"
 """The column units are sorted by unless another is asked for."""
 
@@ -89,7 +94,7 @@ class UnitTable:
             attributes = dict(file.attrs)
             if attributes.get("format") != FORMAT:
                 raise FormatError(f"{file_path} is no unit table; `interp extract` makes one")
-            if attributes.get("version") != VERSION:
+            if attributes.get("version") not in READABLE:
                 raise FormatError(
                     f"{file_path} has version {attributes.get('version')}, this interp reads "
                     f"{VERSION}; update interp or run `interp extract` again"
@@ -240,6 +245,33 @@ class UnitTable:
     def suppressed(self, unit: int) -> list[tuple[int, float]]:
         """Tokens that the unit's direction makes least likely, with their logit effect."""
         return self._logits(unit, "suppressed")
+
+    def meaning(self, unit: int) -> Meaning | None:
+        """Rule, tokens, languages, purity and senses of a unit; None in tables that lack them.
+
+        Raises:
+            FormatError: no such unit, or the file is malformed.
+        """
+        self.check(unit)
+        with _opened(self.path) as file:
+            if "rule" not in file:
+                return None
+            try:
+                return read_meaning(
+                    lambda group: file[group].attrs,
+                    lambda name, shape: self._dataset(file, name, (self.n_units, *shape))[unit],
+                )
+            except (KeyError, TypeError, ValueError) as error:
+                raise FormatError(_malformed(self.path, repr(error))) from error
+
+    @cached_property
+    def rules(self) -> list[str]:
+        """The rule of every unit in words; all empty in tables that lack them."""
+        with _opened(self.path) as file:
+            if "rule" not in file:
+                return [""] * self.n_units
+            text = self._dataset(file, "rule/text", (self.n_units, None))[...]
+        return [bytes(line).rstrip(b"\0").decode(errors="replace") for line in text]
 
     def _logits(self, unit: int, side: str) -> list[tuple[int, float]]:
         self.check(unit)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int, Integer, UInt32
 
 from interp.errors import DataError
+from interp.features.meanings import Meanings
 from interp.features.table import FORMAT, VERSION, UnitTable
 from interp.files import replacing
 from interp.provenance import Provenance
@@ -88,6 +89,7 @@ def write_table(
     contexts: Contexts,
     domains: Domains | None = None,
     logits: Logits | None = None,
+    meanings: Meanings | None = None,
 ) -> UnitTable:
     """Write a table atomically and open it.
 
@@ -99,6 +101,7 @@ def write_table(
         contexts: chosen contexts.
         domains: activation mass by domain.
         logits: promoted and suppressed tokens, where the site writes to the residual stream.
+        meanings: rules, tokens, languages, purity and senses.
 
     Raises:
         DataError: an array has not one entry a unit.
@@ -119,6 +122,8 @@ def write_table(
         arrays["logits/promoted_value"] = _half(logits.promoted_value)
         arrays["logits/suppressed"] = logits.suppressed.astype(np.int32)
         arrays["logits/suppressed_value"] = _half(logits.suppressed_value)
+    if meanings is not None:
+        arrays |= meanings.arrays()
     for name, values in arrays.items():
         if len(values) != header.n_units:
             raise DataError(f"{name} has {len(values)} entries for {header.n_units} units")
@@ -136,6 +141,8 @@ def write_table(
         file["contexts"].attrs["after"] = contexts.after
         if domains is not None:
             file["domains"].attrs["names"] = json.dumps(list(domains.names))
+        if meanings is not None:
+            meanings.annotate(file)
         _write_header(file, header)
     return UnitTable.open(path)
 

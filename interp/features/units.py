@@ -11,7 +11,16 @@ from interp.features.address import Address
 from interp.features.table import SORTED_BY, UnitTable
 from interp.workspace import Workspace
 
-SHOWN = ("density", "monosemanticity", "monoscore", "monoscore_null", "monoscore_z", "max")
+SHOWN = (
+    "density",
+    "monosemanticity",
+    "monoscore_z",
+    "senses_effective",
+    "token_purity",
+    "rule_auroc",
+    "abstractness",
+    "max",
+)
 
 
 class Units:
@@ -78,7 +87,7 @@ class Units:
         return Units(self.tables, self._order[: max(n, 0)], self._by)
 
     def rows(self, n: int | None = None) -> list[dict[str, Any]]:
-        """The first ``n`` units as dictionaries: address, basis, name, and the main columns."""
+        """The first ``n`` units as dictionaries: address, main columns, flags, and rule."""
         chosen = self._order if n is None else self._order[: max(n, 0)]
         shown = [*SHOWN, *([self._by] if self._by and self._by not in SHOWN else [])]
         found: list[dict[str, Any]] = []
@@ -90,6 +99,9 @@ class Units:
                     row[name] = _number(table.columns[name][unit])
             flags = [f for f in ("dead", "rare") if f in table.columns and table.columns[f][unit]]
             row["flags"] = " ".join(flags)
+            meaning = table.meaning(unit)
+            if meaning is not None:
+                row["rule"] = meaning.rule
             found.append(row)
         return found
 

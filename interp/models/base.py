@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformer_lens import TransformerBridge
 from transformer_lens.model_bridge.exceptions import StopAtLayerException
 
@@ -53,15 +53,25 @@ class LoadedModel(Directions):
         self.headless, self.original = headless, original
         bridge.eval()
         parameter = next(bridge.parameters())
+        # Of several devices that of the embedding, where tokens go; what is read is brought there.
         self.device, self.dtype = parameter.device, parameter.dtype
         config: Any = bridge.cfg
-        self.n_layers, self.n_ctx = int(config.n_layers), int(config.n_ctx)
+        self.n_ctx = int(config.n_ctx)
         self.d_model, self.d_vocab = int(config.d_model), int(config.d_vocab)
         self.masked = getattr(config, "attention_dir", "causal") != "causal"
         """Whether every token sees those after it, as in BERT."""
-        pad = getattr(bridge.tokenizer, "pad_token_id", None) if self.masked else None
+        self.blocks = naming.blocks_of(bridge.hook_dict, masked=self.masked)
+        """In the order they run, the encoder's first; a site's ``layer`` counts them."""
+        self.n_layers = len(self.blocks)
+        settings: Any = getattr(bridge.original_model, "config", None)
+        self.encoder_decoder = bool(getattr(settings, "is_encoder_decoder", False))
+        source: Any = settings if self.encoder_decoder else bridge.tokenizer
+        pad = getattr(source, "pad_token_id", None) if self.masked or self.encoder_decoder else None
         self.pad: int = 0 if pad is None else int(pad)
         """The id to fill short windows with; a causal model's tokens do not see what follows."""
+        start = getattr(settings, "decoder_start_token_id", None)
+        self.start: int = self.pad if start is None else int(start)
+        """What a decoder reads first (T5: the pad token)."""
 
     def __repr__(self) -> str:
         size = f"{self.n_layers} blocks, d_model {self.d_model}"
@@ -73,7 +83,7 @@ class LoadedModel(Directions):
     def _measured(self) -> tuple[dict[str, Site], dict[str, Site]]:
         """Whole sites, and single heads."""
         hooks = self.bridge.hook_dict.keys()
-        found = naming.candidates(self.n_layers, hooks, masked=self.masked)
+        found = naming.candidates(self.blocks, hooks)
         shapes: dict[str, torch.Size] = {}
 
         def measure(activation: Tensor, hook: Any) -> None:
@@ -90,7 +100,7 @@ class LoadedModel(Directions):
                 continue
             shape = shapes[hook]
             sites[name] = Site(name=name, hook=hook, width=shape.numel(), layer=layer)
-            if name.startswith("attn_z."):
+            if naming.kind_of(name) in naming.WITH_HEADS:
                 count = shape[0] if len(shape) == 2 else int(config.n_heads)
                 heads |= naming.heads(sites[name], count)
         return sites, heads
@@ -127,7 +137,11 @@ class LoadedModel(Directions):
     ) -> Float[Tensor, "batch length width"]:
         """Logits, or the residual stream before block ``stop_at_layer`` if there is such a block.
 
-        A masked model does not attend to tokens that are `pad`.
+        A masked model does not attend to tokens that are `pad`, nor does an encoder. A decoder
+        beside an encoder reads what T5's training lets it read when the target is the window
+        itself: `start`, then the window. Position i is where it reads token i and predicts the
+        next, as in any other model; what it makes of `start` is left out. Its encoder, though, has
+        read the whole window.
 
         Raises:
             DataError: the windows are longer than the model's context.
@@ -158,11 +172,14 @@ class LoadedModel(Directions):
             )
         hooks, options = list(fwd_hooks), dict[str, Any]()
         if stop_at_layer is not None and stop_at_layer < self.n_layers:
-            hooks.append((f"blocks.{stop_at_layer}.hook_in", _stop))
-        if self.masked and bool((tokens == self.pad).any()):
+            hooks.append((f"{self.blocks[stop_at_layer].path}.hook_in", _stop))
+        if (self.masked or self.encoder_decoder) and bool((tokens == self.pad).any()):
             options["attention_mask"] = (tokens != self.pad).long()
+        if self.encoder_decoder:
+            options["decoder_input"] = nn.functional.pad(tokens, (1, 0), value=self.start)
         with self.bridge.hooks(fwd_hooks=hooks):
-            return self.bridge(tokens, **options)
+            output: Tensor = self.bridge(tokens, **options)
+        return output[:, output.shape[1] - tokens.shape[1] :]
 
     def activations(
         self, tokens: Int[Tensor, "batch length"], sites: Sequence[Site]
@@ -172,7 +189,8 @@ class LoadedModel(Directions):
 
         def keep(site: Site) -> Hook:
             def hook_function(activation: Tensor, hook: Any) -> None:
-                read[site.name] = _flat(activation)[..., naming.part(site)]
+                rows = _flat(activation)[:, self._before(site) :].to(self.device)
+                read[site.name] = rows[..., naming.part(site)]
 
             return hook_function
 
@@ -189,14 +207,22 @@ class LoadedModel(Directions):
         ``function`` of it in every forward pass."""
 
         def replace(activation: Tensor, hook: Any) -> Tensor:
-            old, part = _flat(activation), naming.part(site)
-            new = function(old[..., part])
+            before, part = self._before(site), naming.part(site)
+            old = _flat(activation).to(self.device)
+            new = function(old[:, before:, part])
             if part != slice(None):
-                new = torch.cat([old[..., : part.start], new.to(old), old[..., part.stop :]], -1)
-            return new.reshape(activation.shape).to(activation.dtype)
+                rest = old[:, before:]
+                new = torch.cat([rest[..., : part.start], new.to(old), rest[..., part.stop :]], -1)
+            if before:
+                new = torch.cat([old[:, :before], new.to(old)], 1)
+            return new.reshape(activation.shape).to(activation)
 
         with self.bridge.hooks(fwd_hooks=[(site.hook, replace)]):
             yield
+
+    def _before(self, site: Site) -> int:
+        """How many positions a site has before the window's first: a decoder's start token."""
+        return int(site.hook.startswith("decoder_blocks."))
 
 
 def _stop(activation: Tensor, hook: Any) -> None:

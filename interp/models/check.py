@@ -88,7 +88,7 @@ class _Checker:
             bos = [] if model.tokenizer.bos is None else [model.tokenizer.bos]
             ids = [*bos, *model.tokenizer.encode(TEXT)][:length]
             tokens[0, : len(ids)] = torch.tensor(ids) % model.d_vocab  # a foreign one may exceed
-        if model.masked:
+        if model.masked or model.encoder_decoder:
             tokens[tokens == model.pad] = (model.pad + 1) % model.d_vocab
         return tokens.to(model.device)
 
@@ -135,7 +135,7 @@ class _Checker:
             def count(*_: object, ran: list[int] = ran) -> None:
                 ran.append(1)
 
-            blocks: list[torch.nn.Module] = list(model.bridge.blocks)
+            blocks = [model.bridge.get_submodule(block.path) for block in model.blocks]
             handles = [block.register_forward_hook(count) for block in blocks]
             try:
                 found = model.activations(self.tokens, some)
@@ -182,7 +182,7 @@ class _Checker:
         model, half = self.model, max(self.tokens.shape[1] // 2, 1)
         padded = self.tokens.clone()
         padded[1, half:] = model.pad
-        site = model.site(f"resid_post.{model.n_layers - 1}")
+        site = model.site(model.blocks[-1].site("resid_post"))
         alone = model.activations(self.tokens[1:, :half], [site])[site.name]
         beside = model.activations(padded, [site])[site.name][1:, :half]
         remedy = "capture windows of one length, with --batch-tokens at most the --context"
@@ -193,9 +193,12 @@ class _Checker:
             "the logit lens at the end is the logits",
             LENS_TOLERANCE.get(self.model.dtype, 1e-3),
         )
-        model, site = self.model, self.model.site(f"resid_post.{self.model.n_layers - 1}")
+        model, site = self.model, self.model.site(self.model.blocks[-1].site("resid_post"))
         if model.headless or not model.has_lens:
-            return Check(name, None, None, limit, "more than a norm stands before its logits")
+            why = "more than a norm stands before its logits"
+            if model.encoder_decoder:
+                why = "it is an encoder–decoder, for which there is no lens here"
+            return Check(name, None, None, limit, why)
         with torch.inference_mode(), model.substitute(site, torch.zeros_like):
             nothing = model.forward(self.tokens)
         # What is left after the biases are taken off is linear in the lens, but for a factor.

@@ -23,6 +23,7 @@ class Directions(ABC):
     device: torch.device
     d_model: int
     masked: bool
+    encoder_decoder: bool
 
     @abstractmethod
     def sites(self) -> dict[str, Site]:
@@ -56,7 +57,7 @@ class Directions(ABC):
         stream (Gemma 2, OLMo 2); others, and all masked models, a further layer before the
         unembedding, so that `logit_lens` says nothing: None for those.
         """
-        kind = site.name.split(".")[0]
+        kind = naming.kind_of(site.name)
         if site.layer is None or kind not in naming.HOOKS or not self.has_lens:
             return None
         if kind in ("resid_pre", "resid_post"):
@@ -73,7 +74,9 @@ class Directions(ABC):
     def has_lens(self) -> bool:
         """Whether the residual stream meets the unembedding with only a norm in between."""
         bridge: Any = self.bridge
-        return not self.masked and bridge.W_U.shape[0] == self.d_model
+        if self.masked or self.encoder_decoder:
+            return False
+        return bridge.W_U.shape[0] == self.d_model
 
     def _writing_matrix(self, kind: str, layer: int) -> Float[Tensor, "width d_model"] | None:
         """From a site's numbers to the layer's output; None where they are the same."""

@@ -26,9 +26,7 @@ def identity_error(
     Infinite if the blocks' layers cannot be read.
     """
     sites, read = model.sites(), dict[str, Tensor]()
-    names = [
-        f"blocks.{layer}.{each}" for layer in range(model.n_layers) for each in (*_EXTRA, *_NORMED)
-    ]
+    names = [f"{block.path}.{each}" for block in model.blocks for each in (*_EXTRA, *_NORMED)]
     names = [name for name in names if name in model.bridge.hook_dict]
     names += [site.hook for site in sites.values()]
 
@@ -39,15 +37,16 @@ def identity_error(
         model.run(tokens, [(name, keep) for name in dict.fromkeys(names)])
     factor = getattr(model.bridge.cfg, "residual_multiplier", None)
     worst = 0.0
-    for layer in range(model.n_layers):
-        kinds = ("resid_pre", "resid_post", "attn_out", "mlp_out")
-        if any(f"{kind}.{layer}" not in sites for kind in kinds):
+    for block in model.blocks:
+        kinds = ["resid_pre", "resid_post", "attn_out", "mlp_out"]
+        kinds += ["cross_out"] if "cross_out" in block.kinds else []
+        if any(block.site(kind) not in sites for kind in kinds):
             return float("inf")
-        values = {kind: read[sites[f"{kind}.{layer}"].hook] for kind in kinds}
+        values = {kind: read[sites[block.site(kind)].hook] for kind in kinds}
         inside = {
-            name: read[f"blocks.{layer}.{name}"]
+            name: read[f"{block.path}.{name}"]
             for name in (*_EXTRA, *_NORMED)
-            if f"blocks.{layer}.{name}" in read
+            if f"{block.path}.{name}" in read
         }
         worst = max(worst, _block(values, inside, factor, distance))
     return worst
@@ -61,6 +60,8 @@ def _block(
 ) -> float:
     before, after = values["resid_pre"], values["resid_post"]
     attention, mlp = values["attn_out"], values["mlp_out"]
+    if "cross_out" in values:
+        attention = attention + values["cross_out"]
     errors = [
         distance(before + attention + mlp, after),
         distance(mlp, after),  # BLOOM: the layers add the stream themselves

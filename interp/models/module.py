@@ -1,28 +1,29 @@
 """Any ``torch.nn.Module`` with named submodules, with the face of a loaded model.
 
-A site is what a submodule returns (``conv1``) or takes in (``fc@in``). Arrays stand where a
-language model has tokens, and what else has no meaning here (blocks, directions, the lens) is left
-out. The module itself is not changed: hooks and evaluation mode end with each call.
+A site is what a submodule returns (``conv1``) or takes in (``fc@in``); in a toy model built on
+TransformerLens' ``HookedRootModule`` it is a hook point. Arrays stand where a language model has
+tokens, and what else has no meaning here (blocks, directions, the lens) is left out. The module
+itself is not changed: hooks and evaluation mode end with each call.
 """
 
 import hashlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
 
 from interp.errors import ConfigError, DataError, UnknownName
+from interp.models.places import INPUT, find_places
 from interp.models.sites import find_all
 from interp.store.site import Site
 from interp.workspace import safe
 
 Inputs = Shaped[Tensor, "batch *shape"] | Shaped[np.ndarray, "batch *shape"]
-_IN = "@in"
 
 
 class _Read(Exception):
@@ -33,7 +34,7 @@ def wrap_module(
     module: nn.Module,
     *,
     name: str,
-    sites: Sequence[str],
+    sites: Sequence[str] | None = None,
     example: Inputs | None = None,
     channels: str | None = None,
 ) -> "WrappedModule":
@@ -43,15 +44,17 @@ def wrap_module(
         module: any module; called with one array.
         name: what to call it; the first part of its units' addresses.
         sites: names of its submodules as ``named_modules`` has them, or patterns such as
-            ``conv*``; with ``@in`` appended, what goes into one instead of what comes out.
+            ``conv*``; with ``@in`` appended, what goes into one instead of what comes out. By
+            default every hook point of a ``HookedRootModule`` that runs, but attention patterns.
         example: an input, of which the first row is run once to measure the sites; by default the
             first input that is given.
         channels: which axis of an activation holds the numbers of one position: "first" after
             the batch, "last", or by default the first of images and volumes (four axes and more)
-            and the last of everything else.
+            and the last of everything else. At a hook point the axes are TransformerLens': batch,
+            position, and what is left side by side, such as heads.
 
     Raises:
-        ConfigError: the name cannot be a folder's, or no site is named.
+        ConfigError: the name cannot be a folder's, or no site is named and there is no hook point.
         UnknownName: a name or pattern matches no submodule.
         DataError: a site of the example cannot be read.
     """
@@ -67,7 +70,7 @@ class WrappedModule:
         self,
         module: nn.Module,
         name: str,
-        sites: Sequence[str],
+        sites: Sequence[str] | None,
         *,
         example: Inputs | None = None,
         channels: str | None = None,
@@ -80,7 +83,7 @@ class WrappedModule:
         self._channels = channels
         parameter = next(module.parameters(), torch.empty(0))
         self.device, self.dtype = parameter.device, parameter.dtype
-        self._places, self._optional = _places(module, sites, name)
+        self._places, self._optional = find_places(module, sites, name)
         self._measured: dict[str, Site] | None = None
         if example is not None:
             self._measure(example)
@@ -136,7 +139,7 @@ class WrappedModule:
 
         def look(place: str, value: Tensor) -> None:
             runs[place] += 1
-            widths[place] = self._rows(value).shape[-1]
+            widths[place] = self._rows(place, value).shape[-1]
 
         self._watched(self._prepared(inputs)[:1], list(self._places), look)
         for place, count in runs.items():
@@ -177,7 +180,7 @@ class WrappedModule:
 
         def keep(place: str, value: Tensor) -> None:
             # A copy: a layer that works in place would overwrite what the one before returned.
-            read[place] = self._rows(value).clone()
+            read[place] = self._rows(place, value).clone()
             if len(read) == len(wanted):
                 raise _Read
 
@@ -193,14 +196,16 @@ class WrappedModule:
         """Within the context, a site's activation ``[batch, length, width]`` becomes
         ``function`` of it in every forward pass."""
 
+        place = self.site(site.name).name
+
         def replace(value: Tensor) -> Tensor:
-            rows = self._rows(value)
+            rows = self._rows(place, value)
             new = function(rows).reshape(rows.shape).to(value.dtype)
-            if not self._channels_first(value):
+            if not self._channels_first(place, value):
                 return new.reshape(value.shape)
             return new.movedim(-1, 1).reshape(value.shape)
 
-        handle = self._attach(self.site(site.name).name, replace)
+        handle = self._attach(place, replace)
         try:
             yield
         finally:
@@ -240,7 +245,7 @@ class WrappedModule:
             return (new, *values[1:]) if many else new
 
         submodule = self._places[place]
-        if place.endswith(_IN):
+        if place.endswith(INPUT):
             return submodule.register_forward_pre_hook(lambda _, inputs: swap(inputs))
         return submodule.register_forward_hook(lambda _, inputs, output: swap(output))
 
@@ -251,13 +256,18 @@ class WrappedModule:
         dtype = self.dtype if array.is_floating_point() else array.dtype
         return array.to(device=self.device, dtype=dtype)
 
-    def _channels_first(self, value: Tensor) -> bool:
-        if value.ndim == 2:
+    def _is_hook_point(self, place: str) -> bool:
+        return self._channels is None and isinstance(self._places[place], HookPoint)
+
+    def _channels_first(self, place: str, value: Tensor) -> bool:
+        if value.ndim == 2 or self._is_hook_point(place):
             return False
         return self._channels == "first" or (self._channels is None and value.ndim > 3)
 
-    def _rows(self, value: Tensor) -> Float[Tensor, "batch length width"]:
-        if self._channels_first(value):
+    def _rows(self, place: str, value: Tensor) -> Float[Tensor, "batch length width"]:
+        if self._is_hook_point(place) and value.ndim > 3:
+            return value.flatten(2)
+        if self._channels_first(place, value):
             value = value.movedim(1, -1)
         return value.reshape(value.shape[0], -1, value.shape[-1])
 
@@ -272,27 +282,3 @@ class WrappedModule:
         finally:
             for each in training:
                 each.training = True
-
-
-def _places(
-    module: nn.Module, names: Sequence[str], model: str
-) -> tuple[dict[str, nn.Module], set[str]]:
-    """The submodule of each site, and the sites that a pattern alone has named."""
-    known = {key: each for key, each in module.named_modules() if key}
-    found: dict[str, nn.Module] = {}
-    optional: set[str] = set()
-    for name in [names] if isinstance(names, str) else names:
-        plain, end = name.removesuffix(_IN), _IN if name.endswith(_IN) else ""
-        pattern = bool(set(plain) & set("*?["))
-        matches = [key for key in known if key == plain or (pattern and fnmatchcase(key, plain))]
-        if not matches:
-            raise UnknownName(f"submodule of {model}", plain, known)
-        for key in matches:
-            if key + end not in found and pattern:
-                optional.add(key + end)
-            found[key + end] = known[key]
-        if not pattern:
-            optional -= {plain + end}
-    if not found:
-        raise ConfigError(f"no site of {model} was named; give wrap_module(sites=[...])")
-    return found, optional

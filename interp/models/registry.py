@@ -1,7 +1,8 @@
-"""Models by name: packaged ones, toy ones trained here, local folders, Hugging Face names."""
+"""Models by name: packaged and toy ones, local folders, GGUF files, Hugging Face names."""
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,20 @@ from transformer_lens.model_bridge.sources._hf_format import determine_architect
 from transformer_lens.model_bridge.sources.transformers import get_hf_model_class_for_architecture
 from transformer_lens.utilities.architectures import MASKED_LM_ARCHITECTURES, classify_architecture
 from transformers import AutoConfig
+from transformers.utils.hub import cached_file
 
 from interp.errors import AssetError, ConfigError, FormatError, UnknownName
 from interp.models import minilm, shakespeare, smollm2
 from interp.models.base import LoadedModel
+from interp.models.dequantise import fetch_gguf, find_gguf
 from interp.models.tokenizer import Tokenizer
 from interp.models.weights import CheckedWeights
 from interp.progress import Progress, silent
 from interp.workspace import Workspace
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HUB = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w./-]+))?")
+DeviceMap = str | Mapping[str, str | int]
 _DESCRIPTIONS = {
     smollm2.NAME: "SmolLM2-135M-Instruct, 30 blocks, from a package (Apache-2.0)",
     minilm.NAME: "all-MiniLM-L6-v2, an encoder of 6 blocks, from a package (Apache-2.0)",
@@ -61,16 +65,23 @@ def load_model(
     workspace: Workspace | None = None,
     device: str | torch.device | None = None,
     dtype: str = "float32",
+    revision: str | None = None,
+    device_map: DeviceMap | None = None,
 ) -> LoadedModel:
     """Load a model.
 
     Args:
         name: a packaged model (``shakespeare-1l@100`` is its checkpoint of step 100), a local
-            folder in Hugging Face format, or a Hugging Face name ``owner/model``; only the last
-            may reach the network, and only if the files are not cached.
-        workspace: where packaged models lie.
+            folder in Hugging Face format, a GGUF file or a folder of one, or a Hugging Face name
+            ``owner/model``, with ``@revision`` for a branch, tag or commit; only the last may
+            reach the network, and only if the files are not cached.
+        workspace: where packaged models lie, and GGUF files once dequantised.
         device: by default a GPU if there is one.
         dtype: float32, bfloat16 or float16.
+        revision: what may also stand after @ in the name; the model is then called
+            ``name@revision``.
+        device_map: in place of ``device``, transformers' placement of a model on several devices:
+            ``auto``, ``balanced``, or a device for each module.
 
     Raises:
         UnknownName: nothing of that name is known, or no such dtype.
@@ -81,25 +92,43 @@ def load_model(
     """
     if dtype not in DTYPES:
         raise UnknownName("dtype", dtype, DTYPES)
-    target = _device(device)
+    if device is not None and device_map is not None:
+        raise ConfigError("give either a device or a device map, not both")
+    target = _device(device) if device_map is None else device_map
     place = workspace or Workspace.at()
+    name = _with_revision(name, revision)
     base, _, step = name.partition("@")
     if base in _DESCRIPTIONS:
         folder = place.model(base)
         if not (folder / "model.json").exists():
             raise AssetError(f"{base} is not in the workspace yet; run `interp models get {base}`")
         if base == shakespeare.NAME:
-            return _load_shakespeare(name, folder, step, target, DTYPES[dtype])
+            if device_map is not None:
+                raise ConfigError(f"{base} is too small for a device map; give a device")
+            return _load_shakespeare(name, folder, step, _device(device), DTYPES[dtype])
         if step:
             raise ConfigError(f"{base} has no checkpoints; load {base}")
         return _load_transformers(base, folder, target, DTYPES[dtype])
+    gguf = find_gguf(Path(name))
+    if gguf is not None:
+        return _load_transformers(gguf.stem, fetch_gguf(gguf, place), target, DTYPES[dtype])
     if Path(name).is_dir():
         return _load_transformers(Path(name).resolve().name, Path(name), target, DTYPES[dtype])
-    if _HUB.fullmatch(name):
+    if _HUB.fullmatch(name) and not name.endswith(".gguf"):
         return _load_transformers(name, name, target, DTYPES[dtype])
-    raise UnknownName(
-        "model", name, _DESCRIPTIONS, "A local folder or a Hugging Face owner/name works too."
-    )
+    remedy = "A local folder, a GGUF file or a Hugging Face owner/name works too."
+    raise UnknownName("model", name, _DESCRIPTIONS, remedy)
+
+
+def _with_revision(name: str, revision: str | None) -> str:
+    if revision is None:
+        return name
+    before, _, after = name.partition("@")
+    if Path(name).exists() and before not in _DESCRIPTIONS:
+        raise ConfigError(f"{name} is on this disk and has no revisions; leave {revision} out")
+    if after not in ("", revision):
+        raise ConfigError(f"{name} names one revision and {revision} is another; give one")
+    return f"{before}@{revision}"
 
 
 def _load_shakespeare(
@@ -126,7 +155,7 @@ def _device(device: str | torch.device | None) -> torch.device:
 
 
 def _load_transformers(
-    name: str, source: Path | str, device: torch.device, dtype: torch.dtype
+    name: str, source: Path | str, device: torch.device | DeviceMap, dtype: torch.dtype
 ) -> LoadedModel:
     """A folder is loaded without touching the network; a hub name may touch it."""
     local = isinstance(source, Path)
@@ -135,8 +164,9 @@ def _load_transformers(
             f"{source} holds no model that transformers loads (it has no config.json); give a "
             "folder written by save_pretrained"
         )
+    owned, _, revision = (str(source), "", "") if local else name.partition("@")
     try:
-        bridge, weights = _boot(str(source), device, dtype)
+        bridge, weights = _boot(owned, revision or None, device, dtype)
     except (OSError, ConnectionError) as error:
         if local:
             raise FormatError(
@@ -162,21 +192,21 @@ def _load_transformers(
         raise ConfigError(f"{source} cannot be loaded and hooked: {_first_line(error)}") from error
     if bridge.tokenizer is None:
         raise ConfigError(f"{source} is no language model: it has no tokenizer")
-    masked = getattr(bridge.cfg, "attention_dir", "causal") != "causal"
-    tokenizer = Tokenizer.of_transformers(bridge.tokenizer, masked=masked)
+    tokenizer = Tokenizer.of_transformers(bridge.tokenizer, bos=_bos(bridge, weights))
     if local:
         fingerprint = digest(sorted(source.glob("*.safetensors")) + [source / "config.json"])
     else:
-        revision = getattr(bridge.original_model.config, "_commit_hash", None) or "unknown"
-        fingerprint = hashlib.sha256(f"{name}@{revision}".encode()).hexdigest()
+        fingerprint = hashlib.sha256(f"{owned}@{_commit(owned, revision)}".encode()).hexdigest()
     return LoadedModel(
         name, bridge, tokenizer, digest=fingerprint, headless=weights.headless, original=weights
     )
 
 
-def _boot(source: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, CheckedWeights]:
+def _boot(
+    source: str, revision: str | None, device: torch.device | DeviceMap, dtype: torch.dtype
+) -> tuple[Any, CheckedWeights]:
     """The model with its hooks, and what read its weights; errors as libraries raise them."""
-    config: Any = AutoConfig.from_pretrained(source)
+    config: Any = AutoConfig.from_pretrained(source, revision=revision)
     named: list[str] = list(getattr(config, "architectures", None) or [])
     # TransformerLens hooks encoders only as masked language models, not bare as many are saved.
     bare = {name.replace("ForMaskedLM", "Model"): name for name in MASKED_LM_ARCHITECTURES}
@@ -190,12 +220,36 @@ def _boot(source: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, C
     )
     bridge: Any = TransformerBridge.boot_transformers(
         source,
-        device=str(device),
+        device=str(device) if isinstance(device, torch.device) else None,
+        device_map=None if isinstance(device, torch.device) else device,
+        revision=revision,
         dtype=dtype,
         model_class=weights,
         hf_config_overrides={"architectures": config.architectures} if named else None,
     )
     return bridge, weights
+
+
+def _commit(owned: str, revision: str) -> str:
+    """The commit of a hub model that was just loaded, which its place in the cache tells."""
+    file = cached_file(owned, "config.json", revision=revision or None, local_files_only=True)
+    if file is None:
+        raise AssetError(f"{owned} has left the cache while it was loaded; load it again")
+    return Path(file).parent.name
+
+
+def _bos(bridge: Any, weights: CheckedWeights) -> int | None:
+    """What begins every window: a masked model's CLS, an encoder–decoder's BOS if it has one.
+
+    TransformerLens makes up a BOS where there is none, which for BERT is the unknown token and for
+    T5 its end of text. A causal model without a BOS had its texts parted by their end, so there
+    that is right.
+    """
+    if getattr(bridge.cfg, "attention_dir", "causal") != "causal":
+        return bridge.tokenizer.cls_token_id
+    if getattr(bridge.original_model.config, "is_encoder_decoder", False):
+        return weights.tokenizer_again().bos_token_id
+    return bridge.tokenizer.bos_token_id
 
 
 def digest(files: list[Path]) -> str:

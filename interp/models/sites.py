@@ -6,6 +6,7 @@ word; here every site has one canonical hook and every name is checked before an
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from interp.errors import ConfigError, UnknownName
@@ -32,23 +33,65 @@ MASKED_HOOKS: Mapping[str, tuple[str, ...]] = {
 }
 """The same for masked language models: what BERT calls attention ends with the residual stream
 added and normed, so that its output would be no part of the stream but the whole of it."""
-_HEAD = re.compile(r"attn_z\.\d+\.h(\d+)")
+DECODER_HOOKS: Mapping[str, tuple[str, ...]] = {
+    **HOOKS,
+    "attn_z": ("self_attn.o.hook_in",),
+    "attn_out": ("self_attn.hook_out",),
+    "cross_z": ("cross_attn.o.hook_in",),
+    "cross_out": ("cross_attn.hook_out",),
+}
+"""The same for the decoder of an encoder–decoder, whose blocks attend to the encoder as well."""
+WITH_HEADS = ("attn_z", "cross_z")
+_HEAD = re.compile(r"(?:\w+\.)?(?:attn|cross)_z\.\d+\.h(\d+)")
 
 
-def candidates(
-    n_layers: int, hooks: Collection[str], *, masked: bool = False
-) -> list[tuple[str, str, int]]:
+@dataclass(frozen=True)
+class Block:
+    """Where one block of a model is, and what its sites are called."""
+
+    path: str
+    """``blocks.3``; in an encoder–decoder ``encoder_blocks.3`` or ``decoder_blocks.3``."""
+    prefix: str
+    """Before a site's kind: nothing, or ``enc.`` or ``dec.``"""
+    kinds: Mapping[str, tuple[str, ...]]
+
+    def site(self, kind: str) -> str:
+        """The short name of its site of a kind: ``resid_post.3`` or ``enc.resid_post.3``."""
+        return f"{self.prefix}{kind}.{self.path.rpartition('.')[2]}"
+
+
+def blocks_of(hooks: Collection[str], *, masked: bool = False) -> list[Block]:
+    """A model's blocks in the order they run, told from its hooks' names."""
+    stacks = (
+        ("blocks", "", MASKED_HOOKS if masked else HOOKS),
+        ("encoder_blocks", "enc.", HOOKS),
+        ("decoder_blocks", "dec.", DECODER_HOOKS),
+    )
+    found: list[Block] = []
+    for stack, prefix, kinds in stacks:
+        depth = 0
+        while f"{stack}.{depth}.hook_in" in hooks:
+            found.append(Block(f"{stack}.{depth}", prefix, kinds))
+            depth += 1
+    return found
+
+
+def kind_of(name: str) -> str:
+    """The kind of a site by its short name: ``resid_post`` of ``enc.resid_post.3``."""
+    return name.removeprefix("enc.").removeprefix("dec.").partition(".")[0]
+
+
+def candidates(blocks: Sequence[Block], hooks: Collection[str]) -> list[tuple[str, str, int]]:
     """(short name, hook, layer) of every site the model may have, block by block.
 
     A name may come with several hooks: the first that fires is the site's.
     """
-    kinds = MASKED_HOOKS if masked else HOOKS
     return [
-        (f"{kind}.{layer}", f"blocks.{layer}.{hook}", layer)
-        for layer in range(n_layers)
-        for kind, choice in kinds.items()
+        (block.site(kind), f"{block.path}.{hook}", layer)
+        for layer, block in enumerate(blocks)
+        for kind, choice in block.kinds.items()
         for hook in choice
-        if f"blocks.{layer}.{hook}" in hooks
+        if f"{block.path}.{hook}" in hooks
     ]
 
 
@@ -112,7 +155,7 @@ def find_all(
 
 
 def deepest(sites: Iterable[Site]) -> int | None:
-    """The layer to stop after, or None if a site needs the whole model."""
+    """The block to stop before, or None if a site needs the whole model."""
     layers = [site.layer for site in sites]
     known = [layer for layer in layers if layer is not None]
     return max(known) + 1 if len(known) == len(layers) else None

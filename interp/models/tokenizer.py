@@ -30,10 +30,8 @@ class Tokenizer:
         self.specials = frozenset(id for id, token in added.items() if token.special)
 
     @classmethod
-    def of_transformers(cls, tokenizer: Any, *, masked: bool = False) -> "Tokenizer":
-        """Wrap a transformers tokenizer; one of a ``masked`` model begins windows with its CLS.
-
-        TransformerLens makes up a BOS where there is none, which for BERT is the unknown token.
+    def of_transformers(cls, tokenizer: Any, *, bos: int | None) -> "Tokenizer":
+        """Wrap a transformers tokenizer; ``bos`` as of the constructor.
 
         Raises:
             FormatError: it is not of the fast kind.
@@ -44,7 +42,6 @@ class Tokenizer:
                 f"the tokenizer {type(tokenizer).__name__} has no fast version; save the model "
                 "with a fast tokenizer (tokenizer.json)"
             )
-        bos = tokenizer.cls_token_id if masked else tokenizer.bos_token_id
         return cls(Backend.from_str(backend.to_str()), bos=bos)
 
     @classmethod

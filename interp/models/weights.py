@@ -63,11 +63,13 @@ class CheckedWeights:
         """The same model as transformers alone has it, without hooks."""
         source, settings = self._source()
         with _quiet():
-            return self._kind.from_pretrained(source, **settings).to(device).eval()
+            model = self._kind.from_pretrained(source, **settings).eval()
+        return model if "device_map" in settings else model.to(device)
 
     def tokenizer_again(self) -> Any:
         """The tokenizer as transformers alone has it; TransformerLens fills in what is missing."""
-        return AutoTokenizer.from_pretrained(self._source()[0])
+        source, settings = self._source()
+        return AutoTokenizer.from_pretrained(source, revision=settings.get("revision"))
 
     def _source(self) -> tuple[str, dict[str, Any]]:
         if self._read is None:

@@ -7,16 +7,19 @@ rows. A dictionary never knows its model.
 
 from interp.sae.architecture import Architecture, architectures, find_architecture
 from interp.sae.base import Dictionary, Origin
+from interp.sae.config import TrainConfig
 from interp.sae.files import load_dictionary, save_dictionary
 from interp.sae.kinds.batchtopk import BatchTopK
 from interp.sae.kinds.gated import Gated
 from interp.sae.kinds.jumprelu import JumpReLU
 from interp.sae.kinds.l1 import L1
+from interp.sae.kinds.lista import Lista
+from interp.sae.kinds.matchingpursuit import MatchingPursuit
 from interp.sae.kinds.matryoshka import Matryoshka
 from interp.sae.kinds.topk import TopK
 from interp.sae.metrics import Reconstruction, reconstruction
-from interp.sae.train import train
-from interp.sae.trainer import TrainConfig
+from interp.sae.sweep import grid
+from interp.sae.train import train, train_many
 
 __all__ = [
     "L1",
@@ -25,6 +28,8 @@ __all__ = [
     "Dictionary",
     "Gated",
     "JumpReLU",
+    "Lista",
+    "MatchingPursuit",
     "Matryoshka",
     "Origin",
     "Reconstruction",
@@ -32,8 +37,10 @@ __all__ = [
     "TrainConfig",
     "architectures",
     "find_architecture",
+    "grid",
     "load_dictionary",
     "reconstruction",
     "save_dictionary",
     "train",
+    "train_many",
 ]

@@ -58,6 +58,10 @@ class Architecture(ABC):
         if self.width(d_in) < 2:
             raise ConfigError("a dictionary needs at least 2 latents; raise latents or expansion")
 
+    def skips(self) -> bool:
+        """Whether the dictionary has a linear path beside its latents (transcoders may)."""
+        return False
+
     @abstractmethod
     def label(self, d_in: int) -> str:
         """The name's part before the seed, such as ``topk-4608-k32``."""

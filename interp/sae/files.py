@@ -1,7 +1,8 @@
 """Dictionaries on disk: a folder of JSON and safetensors, nothing that can execute.
 
 config.json            what it is and how it was made; state "training" until all is written
-weights.safetensors    W_enc [d_in, latents], b_enc, W_dec [latents, d_in], b_dec, threshold
+weights.safetensors    W_enc [d_in, latents], b_enc, W_dec [latents, d_out], b_dec [d_out],
+                       threshold, W_skip [d_in, d_out]; d_out is d_in but in a transcoder
 metrics.json           reconstruction of held-out rows
 log.jsonl              one line per logged step
 checkpoint.safetensors only while training: what a resumed run needs
@@ -9,7 +10,6 @@ checkpoint.safetensors only while training: what a resumed run needs
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from interp.config import from_dict, to_dict
 from interp.errors import ConfigError, FormatError
 from interp.files import read_json, replacing, write_json
 from interp.sae.architecture import find_architecture
-from interp.sae.base import Dictionary, Origin
+from interp.sae.base import Dictionary, Origin, Part
 
 FORMAT, VERSION = "interp-dictionary", 1
 CONFIG, WEIGHTS, METRICS = "config.json", "weights.safetensors", "metrics.json"
@@ -32,12 +32,15 @@ LOG, CHECKPOINT = "log.jsonl", "checkpoint.safetensors"
 
 def describe(dictionary: Dictionary) -> dict[str, Any]:
     """What a dictionary is: the part of config.json that `load_dictionary` needs."""
-    return {
+    described = {
         "kind": dictionary.kind,
         "d_in": dictionary.d_in,
         "architecture": to_dict(dictionary.config),
-        "origin": asdict(dictionary.origin),
+        "origin": dictionary.origin.to_dict(),
     }
+    if dictionary.parts:
+        described["parts"] = [to_dict(part) for part in dictionary.parts]
+    return described
 
 
 def write_config(folder: Path, state: str, parts: Mapping[str, Any]) -> None:
@@ -98,6 +101,7 @@ def load_dictionary(path: str | Path, *, device: str | torch.device = "cpu") -> 
         settings = from_dict(find_architecture(values["kind"]), values["architecture"])
         settings.check(values["d_in"])
         empty = settings.dictionary(values["d_in"], from_dict(Origin, values["origin"]))
+        empty.parts = tuple(from_dict(Part, part) for part in values.get("parts", []))
     except (KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"{folder / CONFIG} is malformed ({error!r}); train again") from error
     except ConfigError as error:

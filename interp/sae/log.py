@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from interp.files import resource_error, write_text
 
@@ -18,7 +19,7 @@ class Log:
         kept = [line for line in lines if _step(line) <= keep]
         write_text(path, "".join(f"{line}\n" for line in kept))
 
-    def write(self, values: Mapping[str, float | int]) -> None:
+    def write(self, values: Mapping[str, Any]) -> None:
         """Append one line.
 
         Raises:

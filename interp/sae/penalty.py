@@ -109,6 +109,9 @@ class PenaltyLearner(Learner):
     ) -> Terms:
         """The loss of a batch under any weights, differentiable by them."""
 
+    def observe(self, z: Float[Tensor, "n latents"], variance: float) -> None:  # noqa: B027
+        """Advance the architecture's own state by a batch's latents, if it has any."""
+
     def step(
         self, x: Float[Tensor, "n d_in"], variance: float, dead: Bool[Tensor, " latents"] | None
     ) -> StepResult:
@@ -119,6 +122,7 @@ class PenaltyLearner(Learner):
             loss = terms.unexplained + terms.sparsity + terms.aux
             gradients = torch.autograd.grad(loss, leaves)
         z = terms.z.detach()
+        self.observe(z, variance)
         active = z > 0
         return StepResult(
             loss=loss.detach(),

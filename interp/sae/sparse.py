@@ -2,6 +2,15 @@
 
 An architecture of this family says whether the k largest are taken per row or n·k per batch, and
 what is saved; the step itself belongs to a kernel backend.
+
+Two settings change the training of all of them:
+
+- ``start_k``: k falls linearly from there to ``k`` over the run's first ``k_anneal``, so that
+  latents have found their features before few of them may speak. Both ends are whole numbers, and
+  so is every k between.
+- ``frozen_decoder``: the decoder keeps its random rows, and only the encoder and both biases
+  learn. A control, no way to find features: a score that such a dictionary reaches too says
+  nothing about features.
 """
 
 from dataclasses import dataclass
@@ -14,7 +23,7 @@ from torch import Tensor
 from interp.errors import ConfigError
 from interp.sae.architecture import Architecture
 from interp.sae.base import Dictionary
-from interp.sae.kernels import Backend, Rule, SparseBackend, StepResult
+from interp.sae.kernels import Backend, Rule, StepResult, Weights, default_backend
 from interp.sae.learner import Learner, fold
 
 
@@ -27,7 +36,14 @@ class SparseArchitecture(Architecture):
     aux_k: int = 64
     """Dead latents per token that AuxK lets explain the residual; 0 turns AuxK off."""
     aux_coefficient: float = 1 / 32
-    """Weight of the AuxK loss (Gao et al. 2024, App. A.2)."""
+    """Weight of the AuxK loss (Gao et al. 2024)."""
+    start_k: int | None = None
+    """Active latents per token at the run's start; by default ``k`` from the start."""
+    k_anneal: float = 0.5
+    """Share of the run over which ``start_k`` falls to ``k``; a threshold that is averaged over
+    batches (BatchTopK) needs some of the run at the final ``k``."""
+    frozen_decoder: bool = False
+    """Whether the decoder keeps its random rows: a control, not a way to find features."""
 
     def __post_init__(self) -> None:
         """Check the settings that need no site."""
@@ -41,42 +57,78 @@ class SparseArchitecture(Architecture):
                 f"aux_coefficient must be a number ≥ 0, got {self.aux_coefficient}; "
                 "0 turns AuxK off"
             )
+        if self.start_k is not None and self.start_k < self.k:
+            raise ConfigError(f"start_k falls to k={self.k}, so it cannot be {self.start_k}")
+        if not 0 < self.k_anneal <= 1:
+            raise ConfigError(f"k_anneal is a share of the run, in 0..1, got {self.k_anneal:g}")
 
     def check(self, d_in: int) -> None:
         """See `Architecture.check`."""
         super().check(d_in)
         latents = self.width(d_in)
-        if self.k > min(latents, d_in):
-            raise ConfigError(
-                f"k={self.k} is more than the {latents} latents or the site's width {d_in}; "
-                "a sparse dictionary needs k well below both"
-            )
+        for name, k in (("k", self.k), ("start_k", self.k_at(0.0))):
+            if k > min(latents, d_in):
+                raise ConfigError(
+                    f"{name}={k} is more than the {latents} latents or the site's width {d_in}; "
+                    "a sparse dictionary needs k well below both"
+                )
 
     def label(self, d_in: int) -> str:
         """See `Architecture.label`."""
-        return f"{self.kind}-{self.width(d_in)}-k{self.k}"
+        k = f"k{self.k}" if self.start_k is None else f"k{self.start_k}to{self.k}"
+        return f"{self.kind}-{self.width(d_in)}-{k}{'-frozen' * self.frozen_decoder}"
 
-    def rule(self, per: Literal["row", "batch"]) -> Rule:
-        """The backend's selection rule."""
-        return Rule(k=self.k, per=per, aux_k=self.aux_k, aux_coefficient=self.aux_coefficient)
+    def k_at(self, progress: float) -> int:
+        """Active latents per token after a share ``progress`` of the run."""
+        start = self.k if self.start_k is None else self.start_k
+        return round(start + (self.k - start) * min(1.0, progress / self.k_anneal))
 
 
 class SparseLearner(Learner):
     """Trains by a backend's step; what is saved is the bare weights."""
 
     def __init__(
-        self, latents: int, d_in: int, rule: Rule, device: torch.device, backend: Backend | None
+        self,
+        config: SparseArchitecture,
+        per: Literal["row", "batch"],
+        d_in: int,
+        device: torch.device,
+        backend: Backend | None = None,
     ) -> None:
-        """Empty weights; the sparse backend unless another is given."""
-        super().__init__(d_in, latents, device)
-        self.rule = rule
-        self.backend = backend or SparseBackend()
+        """Empty weights; the device's default backend unless another is given."""
+        super().__init__(d_in, config.width(d_in), device)
+        self.config = config
+        self.per: Literal["row", "batch"] = per
+        self.backend = backend or default_backend(device)
+
+    @property
+    def rule(self) -> Rule:
+        """The selection at this point of the run."""
+        config = self.config
+        return Rule(
+            k=config.k_at(self.progress),
+            per=self.per,
+            aux_k=config.aux_k,
+            aux_coefficient=config.aux_coefficient,
+        )
 
     def step(
         self, x: Float[Tensor, "n d_in"], variance: float, dead: Bool[Tensor, " latents"] | None
     ) -> StepResult:
         """See `Learner.step`."""
         return self.backend.step(self.weights, x, self.rule, variance, dead)
+
+    def constrain_gradients(self, gradients: Weights) -> None:
+        """See `Learner.constrain_gradients`; a frozen decoder's gradient is zero."""
+        if self.config.frozen_decoder:
+            gradients.decoder.zero_()
+        else:
+            super().constrain_gradients(gradients)
+
+    def constrain_weights(self) -> None:
+        """See `Learner.constrain_weights`; a frozen decoder is not even normalised again."""
+        if not self.config.frozen_decoder:
+            super().constrain_weights()
 
     def dictionary(self, empty: Dictionary, scale: float) -> Dictionary:
         """See `Learner.dictionary`."""

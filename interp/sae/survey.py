@@ -5,15 +5,17 @@ is found by Weiszfeld's iteration: m ← Σ x_i/‖x_i - m‖ / Σ 1/‖x_i - m�
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
-from interp.errors import ConfigError, DataError
+from interp.errors import DataError
 from interp.store import ActivationStore, Site
 from interp.store.activations import Split
+from interp.store.site import columns
 
 SAMPLE_ROWS = 8192
 
@@ -25,10 +27,26 @@ class Survey:
     rows: int
     mean: Float64[np.ndarray, " d_in"]
     sample: Float32[np.ndarray, "m d_in"]
+    widths: tuple[int, ...] = ()
+    """Of a joint site's parts; empty for a single site."""
+
+    def parts(self) -> list["Survey"]:
+        """The survey of each part of a joint site; of a single site, itself."""
+        if len(self.widths) < 2:
+            return [self]
+        return [
+            Survey(self.rows, self.mean[some], self.sample[:, some])
+            for some in columns(self.widths)
+        ]
 
     def centre(self) -> Float64[Tensor, " d_in"]:
-        """The sample's geometric median."""
-        return geometric_median(torch.from_numpy(self.sample))
+        """The sample's geometric median, of a joint site each part's own."""
+        return self._median
+
+    @cached_property
+    def _median(self) -> Float64[Tensor, " d_in"]:
+        samples = [torch.from_numpy(part.sample) for part in self.parts()]
+        return torch.cat([geometric_median(sample) for sample in samples])
 
     def spread(self) -> float:
         """E‖x - E x‖² over the sample."""
@@ -53,12 +71,16 @@ def survey(store: ActivationStore, site: Site, *, seed: int, sample: int = SAMPL
         check_finite(store, site, numbers, block)
         total += block.sum(axis=0, dtype=np.float64)
         kept.append(block[np.isin(numbers, wanted, assume_unique=True)])
-    found = Survey(len(rows), total / len(rows), np.concatenate(kept).astype(np.float32))
-    if found.spread() == 0:
-        raise DataError(
-            f"site {site.name} of store {store.name} is constant over its training rows; there is "
-            "nothing to learn, capture another site"
-        )
+    places = store.parts(site)
+    widths = tuple(place.width for place in places)
+    sampled = np.concatenate(kept).astype(np.float32)
+    found = Survey(len(rows), total / len(rows), sampled, widths)
+    for place, part in zip(places, found.parts(), strict=True):
+        if part.spread() == 0:
+            raise DataError(
+                f"site {place.name} of store {store.name} is constant over its training rows; "
+                "there is nothing to learn, capture another site"
+            )
     return found
 
 
@@ -113,18 +135,3 @@ def geometric_median(
         if shift <= tolerance * typical:
             break
     return median
-
-
-def input_scale(
-    kind: str, sample: Float32[np.ndarray, "m d_in"], centre: Float64[Tensor, " d_in"]
-) -> float:
-    """The factor that training multiplies activations by.
-
-    ``mean-norm``: √d / E‖x - centre‖, so that a coordinate's usual size is 1; ``none``: 1.
-    """
-    if kind == "none":
-        return 1.0
-    if kind != "mean-norm":
-        raise ConfigError(f"unknown input scaling {kind!r}; known: mean-norm, none")
-    norm = (torch.from_numpy(sample).double() - centre).norm(dim=1).mean()
-    return float(sample.shape[1] ** 0.5 / norm)

@@ -2,99 +2,31 @@
 
 One step:
 
-1. Draw a batch of raw activations, multiply by the input scale.
+1. Draw a batch of raw activations, scale it (`interp.sae.scaling`).
 2. The learner gives losses and gradients; latents silent for ``dead_after`` tokens get help.
-3. Project the decoder's gradient, Adam, return the decoder's rows to unit norm.
-4. Advance each latent's count of silent tokens.
+3. Project the decoder's gradient, clip, Adam, return the decoder's rows to unit norm.
+4. Advance each latent's count of silent tokens; resample dead ones if that is due.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 from torch import Tensor
 
-from interp.errors import ConfigError, DataError, FormatError
+from interp.errors import FormatError
+from interp.sae.accumulate import accumulated
+from interp.sae.base import Dictionary
+from interp.sae.config import TrainConfig
 from interp.sae.kernels import StepResult
 from interp.sae.learner import Learner
-
-
-@runtime_checkable
-class Batches(Protocol):
-    """An endless, seeded stream of training batches that can be put back where it stood."""
-
-    def __next__(self) -> Float32[np.ndarray, "batch d_in"]: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How long and how fast; the defaults suit stores of about a million tokens."""
-
-    tokens: int = 1_500_000
-    """Training tokens in all; the store is repeated as often as that takes."""
-    batch: int = 1024
-    """Tokens per step."""
-    lr: float | None = None
-    """Peak learning rate of Adam; by default 2e-3 · √(4096 / latents)."""
-    warmup: float = 0.05
-    """Share of the run over which the learning rate rises from zero."""
-    decay: float = 0.3
-    """Share of the run, at its end, over which the learning rate falls to zero."""
-    scale: Literal["mean-norm", "none"] = "mean-norm"
-    """Input scaling, folded into the saved weights: mean distance from the centre to √d."""
-    dead_after: int | None = None
-    """Tokens without firing after which a latent is dead; by default a twentieth of ``tokens``,
-    at least ten batches, at most ten million."""
-    seed: int = 0
-    """Governs the initial weights and the order of the data."""
-    checkpoint_every: int = 500_000
-    """Tokens between checkpoints."""
-    log_every: int = 20
-    """Steps between lines of log.jsonl."""
-
-    def __post_init__(self) -> None:
-        """Check every setting."""
-        for name in ("tokens", "batch", "checkpoint_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.lr is not None and not 0 < self.lr < 1:
-            raise ConfigError(f"lr must lie between 0 and 1, got {self.lr}")
-        if not (0 <= self.warmup <= 1 and 0 <= self.decay <= 1 and self.warmup + self.decay <= 1):
-            raise ConfigError(
-                "warmup and decay are shares of the run: each in 0..1 and at most 1 together, "
-                f"got {self.warmup} and {self.decay}"
-            )
-        if self.dead_after is not None and self.dead_after < 1:
-            raise ConfigError(f"dead_after must be at least 1 token, got {self.dead_after}")
-        if self.seed < 0:
-            raise ConfigError(f"seed must not be negative, got {self.seed}")
-
-    def steps(self) -> int:
-        """Optimiser steps of the run."""
-        return -(-self.tokens // self.batch)
-
-    def peak_lr(self, latents: int) -> float:
-        """The peak learning rate for a dictionary of this width."""
-        return self.lr if self.lr is not None else 2e-3 * (4096 / latents) ** 0.5
-
-    def silence(self) -> int:
-        """Tokens after which a latent is dead."""
-        if self.dead_after is not None:
-            return self.dead_after
-        return min(max(self.tokens // 20, 10 * self.batch), 10_000_000)
-
-    def rate(self, step: int) -> float:
-        """The share of the peak learning rate at a step, counted from 0."""
-        total = self.steps()
-        rising = (step + 1) / max(self.warmup * total, 1)
-        falling = (total - step) / max(self.decay * total, 1)
-        return min(1.0, rising, falling)
+from interp.sae.precision import computing, suit
+from interp.sae.resample import drawn_rows, revive
+from interp.sae.scaling import Scaling
+from interp.sae.stream import Batches
 
 
 class Trainer:
@@ -108,6 +40,8 @@ class Trainer:
         *,
         scale: float,
         variance: float,
+        matrix: Float64[Tensor, "..."] | None = None,
+        empty: Callable[[], Dictionary] | None = None,
     ) -> None:
         """Start at step 0.
 
@@ -116,17 +50,33 @@ class Trainer:
             batches: raw activations, ``config.batch`` a time.
             config: the run.
             scale: what raw activations are multiplied by.
-            variance: E‖x - E x‖² of the *scaled* activations.
+            variance: E‖x - E x‖² of the *scaled* activations, of a transcoder its target.
+            matrix: what they are then multiplied by, if anything (see `Scaling`).
+            empty: makes an empty dictionary of the architecture; only resampling needs it.
         """
-        self.learner, self.batches, self.config = learner, batches, config
+        self.learner, self.batches, self.config = suit(learner, config.precision), batches, config
         self.scale, self.variance = scale, variance
+        self.matrix = None if matrix is None else matrix.to(learner.weights.b_dec.device)
+        self.empty = empty
         self.done = 0
         tensors = [tensor for _, tensor in learner.weights.items()]
         self.device = tensors[0].device
         self.silent = torch.zeros_like(learner.weights.b_enc, dtype=torch.int64)
         self.peak = config.peak_lr(len(self.silent))
         # eps as Gao et al.: gradients of a loss near 1 over millions of weights are small.
-        self.optimizer = torch.optim.Adam(tensors, lr=self.peak, eps=6.25e-10, fused=True)
+        betas = (config.beta1, config.beta2)
+        self.optimizer = torch.optim.Adam(
+            tensors, lr=self.peak, betas=betas, eps=6.25e-10, fused=True
+        )
+
+    @property
+    def scaling(self) -> Scaling:
+        """What raw activations go through."""
+        return Scaling(self.scale, self.matrix)
+
+    def dictionary(self, empty: Dictionary) -> Dictionary:
+        """Fill an empty dictionary with the current weights, the scaling folded in."""
+        return self.scaling.fold(self.learner.dictionary(empty, self.scale))
 
     @property
     def finished(self) -> bool:
@@ -140,21 +90,53 @@ class Trainer:
     def step(self) -> StepResult:
         """One optimiser step."""
         raw = next(self.batches)
-        x = torch.from_numpy(raw).to(self.device, torch.float32) * self.scale
-        dead = self.dead() if self.done * self.config.batch >= self.config.silence() else None
+        x = self.scaling(torch.from_numpy(raw).to(self.device, torch.float32))
+        helped = self.config.resample is None
+        helped = helped and self.done * self.config.batch >= self.config.silence()
+        dead = self.dead() if helped else None
         self.learner.progress = self.done / self.config.steps()
-        result = self.learner.step(x, self.variance, dead)
+        with computing(self.config.precision, self.device):
+            result = accumulated(self.learner, x, self.variance, dead, self.config.micro_batch)
         self.learner.constrain_gradients(result.gradients)
         self.optimizer.param_groups[0]["lr"] = self.peak * self.config.rate(self.done)
         pairs = zip(self.learner.weights.items(), result.gradients.items(), strict=True)
         for (_, weight), (_, gradient) in pairs:
             weight.grad = gradient
+        if self.config.clip is not None:
+            tensors = [weight for _, weight in self.learner.weights.items()]
+            torch.nn.utils.clip_grad_norm_(tensors, self.config.clip)
         self.optimizer.step()
         self.learner.constrain_weights()
         self.silent += len(x)
         self.silent[result.fired] = 0
         self.done += 1
+        if self.config.resamples(self.done):
+            self._resample(x)
         return result
+
+    def _resample(self, x: Float32[Tensor, "n d_in"]) -> None:
+        """Let dead latents begin again; the draw depends on the seed and the step alone."""
+        dead = self.dead()
+        if not bool(dead.any()):
+            return
+        assert self.empty is not None
+        dictionary = self.learner.dictionary(self.empty().to(self.device), 1.0)
+        with torch.no_grad():
+            residual = x - dictionary(x)
+        rng = np.random.default_rng([self.config.seed, 73, self.done])
+        rows = torch.from_numpy(drawn_rows(residual, int(dead.sum()), rng)).to(self.device)
+        longest = torch.where(dead, self.silent, -1).argsort(descending=True, stable=True)
+        latents = longest[: len(rows)]
+        revive(
+            self.learner.weights,
+            self.optimizer.state,
+            latents,
+            residual[rows],
+            ~dead,
+            scale=self.config.resample_scale,
+            unit_rows=self.learner.unit_rows,
+        )
+        self.silent[latents] = 0
 
     def healthy(self) -> bool:
         """Whether every weight is finite."""
@@ -208,8 +190,3 @@ class Trainer:
             raise FormatError(
                 f"the checkpoint does not fit this run ({error}); delete it to start again"
             ) from error
-
-
-def diverged(loss: float, step: int, remedy: str) -> DataError:
-    """The error for a loss that is no number any more."""
-    return DataError(f"the loss became {loss} at step {step}; {remedy}")

@@ -23,7 +23,7 @@ from interp.files import sha256
 from interp.store import encoding, schema, shard
 from interp.store.schema import CHUNK_ROWS, STORED, Manifest, StoredDocument, record
 from interp.store.shard import Extent
-from interp.store.site import Site
+from interp.store.site import JOINT, Site, joint
 from interp.store.vocabulary import Vocabulary
 
 Split = Literal["train", "heldout", "all"]
@@ -68,15 +68,24 @@ class ActivationStore:
         return f"ActivationStore({self.name}: {self.rows:,} rows of {self.model}; {sites})"
 
     def site(self, name: str) -> Site:
-        """A site by its short or canonical name.
+        """A site by its short or canonical name, or several joined by ``+``.
 
         Raises:
             UnknownName: the store has no such site.
+            ConfigError: a joint site names one twice.
         """
         for site in self.sites.values():
             if name in (site.name, site.hook):
                 return site
+        if JOINT in name:
+            return joint([self.site(part) for part in name.split(JOINT)])
         raise UnknownName(f"site of store {self.name}", name, self.sites, "Capture it first.")
+
+    def parts(self, site: Site) -> list[Site]:
+        """The sites that a joint site is made of; of any other, itself alone."""
+        if site.name in self.sites:
+            return [site]
+        return [self.sites[name] for name in site.name.split(JOINT)]
 
     # -- what belongs to each row ---------------------------------------------------------------
 
@@ -153,16 +162,18 @@ class ActivationStore:
     # -- activations ----------------------------------------------------------------------------
 
     def read(self, site: str, start: int, stop: int) -> Float32[np.ndarray, "rows width"]:
-        """Consecutive rows of a site.
+        """Consecutive rows of a site; of a joint site, its parts side by side.
 
         Raises:
             UnknownName: no such site.
             DataError: the rows lie outside the store.
             StoreCorrupt: a shard is missing or damaged.
         """
-        place = self.site(site)
-        stored = self.read_stored(place, start, stop)
-        return encoding.decode(stored, self.manifest.dtypes[place.name])
+        read = [
+            encoding.decode(self.read_stored(part, start, stop), self.manifest.dtypes[part.name])
+            for part in self.parts(self.site(site))
+        ]
+        return read[0] if len(read) == 1 else np.concatenate(read, axis=1)
 
     def read_stored(
         self, site: Site, start: int, stop: int, out: np.ndarray | None = None
@@ -170,7 +181,7 @@ class ActivationStore:
         """Consecutive rows in the type they are stored in (bfloat16 as its bits).
 
         Args:
-            site: a site of this store.
+            site: a site of this store, no joint one.
             start: first row.
             stop: the row after the last.
             out: C-contiguous memory of that shape and type to read into, instead of new memory.

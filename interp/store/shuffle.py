@@ -11,6 +11,7 @@ Reading single rows at random is hundreds of times slower than reading blocks, s
    once an epoch.
 
 The state is therefore the number of batches drawn; pools are made again from the seed, not saved.
+Nothing of the order depends on the site, so a joint site's parts come from the same rows.
 A thread reads the next pool while this one is used; two gather a large batch.
 """
 
@@ -26,6 +27,7 @@ from interp.errors import ConfigError, DataError, FormatError, StoreCorrupt
 from interp.store.activations import ActivationStore, Split
 from interp.store.encoding import all_finite, decode_finite
 from interp.store.schema import STORED, DType
+from interp.store.site import columns
 
 BLOCK = 1024
 """Rows read at once."""
@@ -37,7 +39,8 @@ PART = 256
 class _Pool:
     epoch: int
     index: int
-    memory: np.ndarray
+    memory: list[np.ndarray]
+    """For each part of the site."""
     order: np.ndarray
     """The rows of it that are in use, shuffled."""
 
@@ -60,7 +63,7 @@ class ShuffledBatches:
 
         Args:
             store: where the rows are.
-            site: which activations.
+            site: which activations; a joint site gives its parts side by side.
             batch: rows a batch.
             seed: governs the order.
             split: which rows.
@@ -78,7 +81,9 @@ class ShuffledBatches:
         if seed < 0:
             raise ConfigError(f"the seed must be at least 0, got {seed}")
         self._store, self._site, self._seed = store, store.site(site), seed
-        self._dtype: DType = store.manifest.dtypes[self._site.name]
+        self._parts = store.parts(self._site)
+        self._dtypes: list[DType] = [store.manifest.dtypes[part.name] for part in self._parts]
+        self._columns = columns(part.width for part in self._parts)
         self._batch, self._drawn = batch, 0
         self._identity = {
             "store": store.digest,
@@ -122,11 +127,14 @@ class ShuffledBatches:
         self._drawn += 1
         return out
 
-    def _gather(self, memory: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
+    def _gather(self, memory: list[np.ndarray], rows: np.ndarray, out: np.ndarray) -> None:
+        into = [out[:, some] for some in self._columns]
+
         def part(first: int, stop: int) -> None:
             for start in range(first, stop, PART):
                 chosen = slice(start, min(start + PART, stop))
-                decode_finite(memory[rows[chosen]], self._dtype, out[chosen])
+                for stored, dtype, values in zip(memory, self._dtypes, into, strict=True):
+                    decode_finite(stored[rows[chosen]], dtype, values[chosen])
 
         half = len(rows) // 2 if len(rows) >= 4 * PART else 0
         other = self._helper.submit(part, 0, half) if half else None
@@ -174,7 +182,7 @@ class ShuffledBatches:
             self._prefetch(epoch, index + 1, used.memory if used is not None else None)
         return pool, offset - int(starts[index])
 
-    def _prefetch(self, epoch: int, index: int, memory: np.ndarray | None) -> None:
+    def _prefetch(self, epoch: int, index: int, memory: list[np.ndarray] | None) -> None:
         if index >= len(self._begin(epoch)):
             epoch, index = epoch + 1, 0
         self._next = (epoch, index, self._reader.submit(self._load, epoch, index, memory))
@@ -191,30 +199,30 @@ class ShuffledBatches:
             self._epoch = epoch
         return self._starts
 
-    def _load(self, epoch: int, index: int, memory: np.ndarray | None = None) -> _Pool:
+    def _load(self, epoch: int, index: int, memory: list[np.ndarray] | None = None) -> _Pool:
         """Read a pool, into the memory of one that is used up if it is given."""
         if memory is None:
-            shape = (min(self._per_pool, len(self._blocks)) * BLOCK, self._site.width)
-            memory = np.empty(shape, STORED[self._dtype])
+            most = min(self._per_pool, len(self._blocks)) * BLOCK
+            pairs = zip(self._parts, self._dtypes, strict=True)
+            memory = [np.empty((most, part.width), STORED[dtype]) for part, dtype in pairs]
         chosen = self._order(epoch)[index * self._per_pool : (index + 1) * self._per_pool]
         # Neighbours on disk are read together; the order in the pool is drawn below anyway.
         filled = 0
         for start in np.sort(self._blocks[chosen]):
             stop = min(int(start) + BLOCK, self._store.rows)
-            block = memory[filled : filled + stop - int(start)]
-            self._store.read_stored(self._site, int(start), stop, block)
-            if not all_finite(block):
-                raise StoreCorrupt(
-                    f"store {self._store.path} holds NaN or infinity at {self._site.name} between "
-                    f"rows {start} and {stop}, which no capture writes; `interp verify` says where "
-                    "and how to mend it"
-                )
             keep = self._mask[start:stop]
-            if not keep.all():
-                count = int(np.count_nonzero(keep))
-                block[:count] = block[keep]
-                filled += count
-            else:
-                filled += len(block)
+            count = int(np.count_nonzero(keep))
+            for part, stored in zip(self._parts, memory, strict=True):
+                block = stored[filled : filled + stop - int(start)]
+                self._store.read_stored(part, int(start), stop, block)
+                if not all_finite(block):
+                    raise StoreCorrupt(
+                        f"store {self._store.path} holds NaN or infinity at {part.name} between "
+                        f"rows {start} and {stop}, which no capture writes; `interp verify` says "
+                        "where and how to mend it"
+                    )
+                if count < len(block):
+                    block[:count] = block[keep]
+            filled += count
         order = np.random.default_rng([self._seed, epoch, index]).permutation(filled)
         return _Pool(epoch, index, memory, order)

@@ -38,7 +38,7 @@ def test_a_read_only_folder_names_the_remedy(tmp_path):
     assert resource_error(other, tmp_path) is other
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "\xff"])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\xff", '{"a":' * 100_000])
 def test_malformed_json_names_the_file(tmp_path, text):
     path = tmp_path / "a.json"
     path.write_bytes(text.encode("latin-1"))

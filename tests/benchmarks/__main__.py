@@ -4,41 +4,32 @@ python -m tests.benchmarks [NAME ...]
 
 Each pair does the same work. A ratio above 1 means ours is that much faster. Absolute times are
 printed beside it; they depend on the machine and on what else it does, ratios much less.
+
+python -m tests.benchmarks saelens-write saelens-read
+
+Beside a peer, by name only: it needs an environment of its own (tests/benchmarks/peers/README.md).
+
+python -m tests.benchmarks recovery [--full]
+
+The table of `tests.benchmarks.recovery`: minutes, so it runs only by name; five times as many
+training tokens with --full.
+
+python -m tests.benchmarks step
+
+A training step by every backend: `tests.benchmarks.step`, which also runs with all the others.
 """
 
 import statistics
 import sys
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-import torch
-
-from interp.sae.kernels import DenseBackend, Rule, SparseBackend, Weights
-from tests.benchmarks import storing
-from tests.benchmarks.pair import Pair
+from tests.benchmarks import recovery, step, storing
 
 ROUNDS = 5
 
 
-@contextmanager
-def training_step() -> Generator[Pair, None, None]:
-    """One BatchTopK step, 1,024 rows of 576 into 4,608 latents, k = 32: index lists or autograd."""
-    draw = torch.Generator().manual_seed(0)
-    decoder = torch.nn.functional.normalize(torch.randn(4608, 576, generator=draw), dim=1)
-    weights = Weights(decoder.clone(), torch.zeros(4608), decoder, torch.zeros(576))
-    x = torch.randn(1024, 576, generator=draw)
-    rule = Rule(k=32, per="batch", aux_k=0, aux_coefficient=0.0)
-    ours, plain = SparseBackend(), DenseBackend()
-    yield Pair(
-        "sparse step / dense autograd step",
-        lambda: ours.step(weights, x, rule, 576.0),
-        lambda: plain.step(weights, x, rule, 576.0),
-    )
-
-
 BENCHMARKS = {
-    "step": training_step,
     "capture": storing.capturing_one,
     "capture3": storing.capturing_three,
     "write": storing.writing,
@@ -46,6 +37,10 @@ BENCHMARKS = {
     "read-cold": storing.reading_cold,
     "shuffle": storing.shuffled_reading,
     "shuffle-warm": storing.shuffled_reading_warm,
+}
+BESIDE_PEERS = {
+    "saelens-write": storing.saelens_writing,
+    "saelens-read": storing.saelens_reading,
 }
 
 
@@ -56,12 +51,21 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def main(names: list[str]) -> int:
-    unknown = [name for name in names if name not in BENCHMARKS]
+    if names in (["recovery"], ["recovery", "--full"]):
+        recovery.table(full="--full" in names)
+        return 0
+    if not names or names == ["step"]:
+        step.main()
+        if names:
+            return 0
+    benchmarks = {**BENCHMARKS, **BESIDE_PEERS}
+    unknown = [name for name in names if name not in benchmarks]
     if unknown:
-        print(f"unknown benchmark {unknown[0]!r}; known: {', '.join(BENCHMARKS)}", file=sys.stderr)
+        known = ", ".join([*benchmarks, "recovery [--full] and step, each alone"])
+        print(f"unknown benchmark {unknown[0]!r}; known: {known}", file=sys.stderr)
         return 2
     for name in names or BENCHMARKS:
-        with BENCHMARKS[name]() as (label, ours, plain, amount, unit):
+        with benchmarks[name]() as (label, ours, plain, amount, unit):
             seconds(ours)
             seconds(plain)  # both are warm now
             pairs = [(seconds(ours), seconds(plain)) for _ in range(ROUNDS)]

@@ -19,6 +19,7 @@ from interp.models import load_model
 from interp.models.sites import deepest
 from interp.store import ActivationStore, Manifest, ShuffledBatches, StoreWriter
 from interp.workspace import Workspace
+from tests.benchmarks import peers
 from tests.benchmarks.pair import Pair
 from tests.stores import make_store
 
@@ -90,6 +91,31 @@ def capturing_three() -> Generator[Pair, None, None]:
         yield pair
 
 
+def columns_of(store: ActivationStore) -> dict[str, np.ndarray]:
+    """What a shard holds besides activations."""
+    return {
+        "token": store.tokens,
+        "document": store.document_index,
+        "position": store.positions,
+        "sink": store.sinks,
+    }
+
+
+def rewrite(store: ActivationStore, folder: Path, values: np.ndarray) -> None:
+    """Write a store again, from memory, and seal it."""
+    plan = {name: getattr(store.manifest, name) for name in Manifest.__dataclass_fields__}
+    manifest, columns = Manifest(**{**plan, "state": "writing"}), columns_of(store)
+    with StoreWriter(folder, manifest, store.documents, store.vocabulary) as writer:
+        for index, start in enumerate(range(0, store.rows, SHARD)):
+            part = slice(start, start + SHARD)
+            writer.write_shard(
+                index,
+                **{name: column[part] for name, column in columns.items()},
+                activations={SITE: values[part]},
+            )
+        writer.seal()
+
+
 @contextmanager
 def writing() -> Generator[Pair, None, None]:
     """Six sealed shards of 65,536 rows of 576, hashed, or their bytes in raw files, flushed."""
@@ -97,25 +123,11 @@ def writing() -> Generator[Pair, None, None]:
     with folders() as names:
         store = make_store(next(names), rows=rows, sites={SITE: WIDTH}, shard_rows=SHARD)
         values = store.read_stored(store.site(SITE), 0, rows)
-        columns = {
-            "token": store.tokens,
-            "document": store.document_index,
-            "position": store.positions,
-            "sink": store.sinks,
-        }
         parts = [slice(start, start + SHARD) for start in range(0, rows, SHARD)]
-        plan = {name: getattr(store.manifest, name) for name in Manifest.__dataclass_fields__}
-        manifest = Manifest(**{**plan, "state": "writing"})
+        columns = columns_of(store)
 
         def ours() -> None:
-            with StoreWriter(next(names), manifest, store.documents, store.vocabulary) as writer:
-                for index, part in enumerate(parts):
-                    writer.write_shard(
-                        index,
-                        **{name: column[part] for name, column in columns.items()},
-                        activations={SITE: values[part]},
-                    )
-                writer.seal()
+            rewrite(store, next(names), values)
 
         def plain() -> None:
             for part in parts:
@@ -219,4 +231,43 @@ def shuffled_reading(*, whole: bool = False) -> Generator[Pair, None, None]:
 def shuffled_reading_warm() -> Generator[Pair, None, None]:
     """The same beside memory."""
     with shuffled_reading(whole=True) as pair:
+        yield pair
+
+
+@contextmanager
+def saelens(task: str) -> Generator[Pair, None, None]:
+    """The same float16 rows through SAELens' cache of activations, with a disk at rest after it."""
+    rows = 6 * SHARD
+    with folders() as names:
+        store = make_store(next(names), rows=rows, sites={SITE: WIDTH}, shard_rows=SHARD)
+        site = store.site(SITE)
+        values = store.read_stored(site, 0, rows)
+        np.save(file := next(names).with_suffix(".npy"), values)
+
+        def write() -> None:
+            rewrite(store, next(names), values)
+
+        def read() -> None:
+            for start in range(0, rows, 8192):
+                torch.from_numpy(store.read_stored(site, start, start + 8192)).float()
+
+        with peers.worker("saelens_store", str(file), str(next(names))) as theirs:
+            if task == "read":
+                theirs("write")
+            ours = {"write": write, "read": read}[task]
+            label = f"{task} of a store / SAELens' cache of activations"
+            yield Pair(label, ours, lambda: theirs(task), values.nbytes, "B")
+
+
+@contextmanager
+def saelens_writing() -> Generator[Pair, None, None]:
+    """Written."""
+    with saelens("write") as pair:
+        yield pair
+
+
+@contextmanager
+def saelens_reading() -> Generator[Pair, None, None]:
+    """Read in order, as float32; theirs maps the file and reads it only then."""
+    with saelens("read") as pair:
         yield pair

@@ -113,7 +113,8 @@ def test_nan_activations_are_named_with_their_row(workspace, fails):
 
 def test_full_disk_is_an_error_and_loses_nothing(store, workspace, fails, monkeypatch, capsys):
     """The disk is full from some file on; with room again the same command finishes."""
-    command = ["extract", "toy", "resid_post.0", "--no-model", "--bases", "neurons", "random"]
+    command = ["extract", "toy", "resid_post.0", "--no-model", "--json"]
+    command += ["--bases", "neurons", "random"]
     real, written = os.fsync, []
 
     def full(descriptor):

@@ -3,6 +3,8 @@
 import json
 import random
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from interp.corpus import load_corpus
@@ -203,3 +205,30 @@ def test_hub_data_set_without_a_hub_is_one_sentence():
 
     with pytest.raises((ConfigError, AssetError), match="datasets|data set"):
         load_corpus("hf:nobody/nothing")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_data_set_is_streamed_with_its_labels(tmp_path, kind):
+    """The loader of data sets reads a folder as it reads the hub."""
+    rows = [
+        {"text": f"Verse {number} of a long poem about the sea.", "domain": "poem", "stars": number}
+        for number in range(30)
+    ]
+    folder = tmp_path / "verses"
+    folder.mkdir()
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), folder / "train.parquet")
+    else:
+        lines = (json.dumps(row) + "\n" for row in rows)
+        (folder / "train.jsonl").write_text("".join(lines))
+    corpus = load_corpus(f"hf:{folder}")
+    documents = corpus.documents()
+    assert [document.text for document in documents] == [row["text"] for row in rows]
+    assert {document.domain for document in documents} == {"poem"}
+    assert load_corpus(f"hf:{folder}").digest == corpus.digest
+
+
+def test_a_data_set_without_text_is_refused(tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"body": "x"}\n')
+    with pytest.raises(DataError, match="no column text"):
+        load_corpus(f"hf:{tmp_path}")

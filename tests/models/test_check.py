@@ -48,11 +48,28 @@ def test_three_families_pass_every_check(tiny, dtype) -> None:
         assert check.remedy == ""
 
 
-@pytest.mark.parametrize("family", ["gemma", "gemma2", "olmo2", "bloom"])
+@pytest.mark.parametrize("family", ["gemma", "gemma2", "gemma3", "olmo2", "bloom"])
 def test_families_with_sums_of_their_own_pass(family, tmp_path) -> None:
     save_tiny(family, tmp_path)
     found = outcomes(load_model(str(tmp_path), device="cpu"))
     assert [check.name for check in found.values() if not check.passed] == []
+
+
+@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
+def test_families_with_biases_or_norms_inside_attention_pass(family, tmp_path) -> None:
+    save_tiny(family, tmp_path)
+    assert all(check.passed for check in check_model(load_model(str(tmp_path), device="cpu")))
+
+
+@pytest.mark.parametrize("family", ["t5", "flan-t5"])
+def test_an_encoder_decoder_passes_what_applies_to_it(family, tmp_path) -> None:
+    save_tiny(family, tmp_path)
+    for dtype in ("float32", "bfloat16") if family == "t5" else ("float32",):
+        found = outcomes(load_model(str(tmp_path), device="cpu", dtype=dtype))
+        assert list(found) == ALL
+        assert {name for name, check in found.items() if check.passed is None} == {LENS, BOS}
+        assert all(check.passed is not False for check in found.values())
+    assert "there is no lens" in found[LENS].remedy
 
 
 def test_an_encoder_passes_what_applies_to_it(tmp_path) -> None:

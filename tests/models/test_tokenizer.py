@@ -109,7 +109,7 @@ def test_training_twice_gives_the_same_bytes(tmp_path) -> None:
 @pytest.mark.parametrize("text", SAMPLES)
 def test_ids_are_those_of_transformers_without_specials(folder, text) -> None:
     theirs = transformers_tokenizer(folder)
-    ours = Tokenizer.of_transformers(theirs)
+    ours = Tokenizer.of_transformers(theirs, bos=theirs.bos_token_id)
     assert ours.encode(text) == theirs.encode(text, add_special_tokens=False)
     assert ours.bos == theirs.bos_token_id == 0
 
@@ -123,7 +123,7 @@ def test_a_template_that_adds_specials_and_a_truncation_are_not_applied(folder) 
     )
     backend.enable_truncation(3)
     backend.enable_padding(length=64)
-    ours = Tokenizer.of_transformers(theirs)
+    ours = Tokenizer.of_transformers(theirs, bos=theirs.bos_token_id)
     assert backend.encode("To be, or not to be").ids[0] == 0  # theirs does
     ids = ours.encode("To be, or not to be")
     assert 0 not in ids
@@ -134,7 +134,7 @@ def test_a_template_that_adds_specials_and_a_truncation_are_not_applied(folder) 
 @pytest.mark.parametrize("text", SAMPLES)
 def test_the_bytes_of_smollm2_s_ids_are_the_bytes_of_the_text(real_workspace, text) -> None:
     theirs = transformers_tokenizer(real_workspace.model("smollm2-135m"))
-    ours = Tokenizer.of_transformers(theirs)
+    ours = Tokenizer.of_transformers(theirs, bos=theirs.bos_token_id)
     vocabulary = ours.vocabulary()
     ids = ours.encode(text)
     assert ids == theirs.encode(text, add_special_tokens=False)
@@ -217,4 +217,4 @@ def test_a_slow_tokenizer_is_refused() -> None:
         bos_token_id = 0
 
     with pytest.raises(FormatError, match="Slow has no fast version"):
-        Tokenizer.of_transformers(Slow())
+        Tokenizer.of_transformers(Slow(), bos=0)

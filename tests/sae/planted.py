@@ -22,10 +22,15 @@ class Planted:
         self.drawn = 0
 
     def draw(self, rows: int, key: int) -> np.ndarray:
+        return self.labelled(rows, key)[0]
+
+    def labelled(self, rows: int, key: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows, and which features each holds."""
         rng = np.random.default_rng([self.seed, 102, key])
         present = rng.random((rows, len(self.features))) < self.p
         magnitude = rng.uniform(0.5, 1.5, present.shape)
-        return ((present * magnitude) @ self.features + self.bias).astype(np.float32)
+        x = (present * magnitude) @ self.features + self.bias
+        return x.astype(np.float32), present
 
     def __next__(self) -> np.ndarray:
         self.drawn += 1

@@ -32,6 +32,7 @@ ONE_TO_ONE = {
 
 def test_architectures_are_found_by_themselves() -> None:
     known = {"topk", "batchtopk", "jumprelu", "l1", "gated", "matryoshka"}
+    known |= {"matchingpursuit", "lista"}
     assert known <= set(KINDS)
     with pytest.raises(UnknownName, match="did you mean: batchtopk"):
         find_architecture("batchtop")
@@ -118,6 +119,28 @@ def test_encode_is_the_same_after_save_and_load(kind: str, tmp_path) -> None:
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "weights.safetensors"]
 
 
+VARIANTS = [
+    *((kind, {}) for kind in KINDS),
+    ("topk", {"multi_coefficient": 0.125, "start_k": 8}),
+    ("batchtopk", {"frozen_decoder": True}),
+    ("matryoshka", {"nesting": "random"}),
+    ("l1", {"p_end": 0.2, "p_start": 0.1}),
+    ("lista", {"iterations": 2, "start_k": 8, "nesting": "random"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "more"), VARIANTS)
+def test_a_resumed_run_gives_the_same_weights_to_the_bit(kind: str, more: dict) -> None:
+    chosen = small(kind, latents=96, k=4, **more)
+    run = TrainConfig(tokens=64 * 20, batch=64, lr=1e-2, dead_after=200)
+    whole, stopped, resumed = (trainer_on(Planted(batch=64), chosen, run) for _ in range(3))
+    for _ in range(9):
+        stopped.step()
+    resumed.load(*stopped.save())
+    ours, theirs = (finish(trainer, chosen).state_dict() for trainer in (resumed, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 @every
 @settings(deadline=None, max_examples=15)
 @given(
@@ -135,6 +158,7 @@ def test_encode_is_finite_non_negative_and_independent_of_the_batch(
     learner.initialise(torch.zeros(d_in), g)
     x = torch.randn(rows, d_in, generator=g) * scale
     learner.step(x, 1.0, None)
+    learner.step(0.9 * x, 1.0, None)  # else a threshold is a value of x, up to rounding
     dictionary = learner.dictionary(chosen.dictionary(d_in, ORIGIN), 1.0).requires_grad_(False)
     z = dictionary.encode(x)
     assert z.shape == (rows, latents)

@@ -114,7 +114,7 @@ def test_gradients_away_from_the_jumps_equal_finite_differences(penalty: str) ->
 
 @every
 def test_the_threshold_gets_exactly_the_published_estimate(penalty: str) -> None:
-    """2407.14435 eq. 11-12 times ∂θ/∂log θ = θ, plus the true derivative of the dead's loss."""
+    """The paper's times ∂θ/∂log θ = θ, plus the true derivative of the dead's loss."""
     learner, weights, x, dead = jump_problem(penalty, 3)
     config, found = SETTINGS[penalty], by_hand(SETTINGS[penalty], weights, x, dead)
     epsilon, weight = config.bandwidth, config.coefficient()

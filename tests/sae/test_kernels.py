@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.sae.kernels import Backend, Rule, Weights, backends
+from interp.sae.kernels import compiledstep as compiled_module
 from interp.sae.kernels import sparse as sparse_module
 
 NAMES = sorted(backends())
@@ -128,9 +129,8 @@ def test_which_parameters_each_loss_term_reaches(name: str) -> None:
     weights.b_enc[dead] -= 1.5  # dead latents never win the main selection ...
     rule = Rule(k=2, per="row", aux_k=4, aux_coefficient=1 / 32)
     off = dataclasses.replace(rule, aux_coefficient=0.0)
-    backend = backends()[name]()
-    main = backend.step(weights, x, off, 5.0, dead)
-    both = backend.step(weights, x, rule, 5.0, dead)
+    main = backends()[name]().step(weights, x, off, 5.0, dead)
+    both = backends()[name]().step(weights, x, rule, 5.0, dead)
     helped = dead & ~main.fired
     assert helped.any()
     for key, main_gradient in main.gradients.items():
@@ -145,14 +145,15 @@ def test_which_parameters_each_loss_term_reaches(name: str) -> None:
 
 def assert_agree(weights: Weights, x, rule: Rule, dead, variance: float = 3.0) -> None:
     dense = backends()["dense"]().step(weights, x, rule, variance, dead)
-    sparse = backends()["sparse"]().step(weights, x, rule, variance, dead)
-    for field in ("loss", "unexplained", "aux", "l0", "smallest"):
-        torch.testing.assert_close(getattr(sparse, field), getattr(dense, field))
-    assert torch.equal(sparse.fired, dense.fired)
-    pairs = zip(sparse.gradients.items(), dense.gradients.items(), strict=True)
-    for (key, ours), (_, theirs) in pairs:
-        scale = float(theirs.abs().max()) + 1e-300
-        torch.testing.assert_close(ours / scale, theirs / scale, msg=key, rtol=1e-7, atol=1e-7)
+    for name in ("sparse", "compiled"):
+        found = backends()[name]().step(weights, x, rule, variance, dead)
+        for field in ("loss", "unexplained", "aux", "l0", "smallest"):
+            torch.testing.assert_close(getattr(found, field), getattr(dense, field))
+        assert torch.equal(found.fired, dense.fired)
+        pairs = zip(found.gradients.items(), dense.gradients.items(), strict=True)
+        for (key, ours), (_, theirs) in pairs:
+            scale = float(theirs.abs().max()) + 1e-300
+            torch.testing.assert_close(ours / scale, theirs / scale, msg=key, rtol=1e-7, atol=1e-7)
 
 
 @settings(deadline=None, max_examples=40)
@@ -181,22 +182,25 @@ def test_backends_agree_on_any_shape(seed, n, d_in, latents, k, per, aux_k, scal
 @pytest.mark.parametrize("per", ["row", "batch"])
 def test_backends_agree_across_chunks_and_on_constant_input(per: Per, monkeypatch) -> None:
     monkeypatch.setattr(sparse_module, "CHUNK", 7)
+    monkeypatch.setattr(compiled_module, "CHUNK", 7 * 8)  # bytes of float64
     weights, x, dead = problem(5, n=31, d_in=6, latents=20)
     rule = Rule(k=3, per=per, aux_k=4, aux_coefficient=1 / 32)
     assert_agree(weights, x, rule, dead)
     constant = x[:1].repeat(31, 1)
     dense = backends()["dense"]().step(weights, constant, rule, 3.0, None)
-    ours = backends()["sparse"]().step(weights, constant, rule, 3.0, None)
-    torch.testing.assert_close(ours.loss, dense.loss)
+    for name in ("sparse", "compiled"):
+        ours = backends()[name]().step(weights, constant, rule, 3.0, None)
+        torch.testing.assert_close(ours.loss, dense.loss)
 
 
-def test_batch_selection_does_not_depend_on_the_guess() -> None:
+@pytest.mark.parametrize("name", ["sparse", "compiled"])
+def test_batch_selection_does_not_depend_on_the_guess(name: str) -> None:
     """The threshold of the last batch is a hint: wrong by any factor, the result is bit-equal."""
     weights, x, dead = problem(6, n=50, d_in=6, latents=30)
     rule = Rule(k=3, per="batch", aux_k=4, aux_coefficient=1 / 32)
-    fresh = backends()["sparse"]().step(weights, x, rule, 3.0, dead)
+    fresh = backends()[name]().step(weights, x, rule, 3.0, dead)
     for factor in (1e-6, 0.3, 3.0, 1e3):
-        backend = backends()["sparse"]()
+        backend = backends()[name]()
         backend.step(weights, x * factor, rule, 3.0, dead)
         again = backend.step(weights, x, rule, 3.0, dead)
         assert torch.equal(again.loss, fresh.loss)
@@ -204,12 +208,13 @@ def test_batch_selection_does_not_depend_on_the_guess() -> None:
             assert torch.equal(a, b)
 
 
-def test_batch_selection_takes_exactly_n_k_of_tied_values() -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_batch_selection_takes_exactly_n_k_of_tied_values(name: str) -> None:
     weights, x, _ = problem(7, n=8, d_in=4, latents=10)
     weights.encoder.zero_()
     weights.b_enc.fill_(1.0)  # every pre-activation is 1
     rule = Rule(k=3, per="batch", aux_k=0, aux_coefficient=0.0)
-    assert float(backends()["sparse"]().step(weights, x, rule, 3.0).l0) == 3.0
+    assert float(backends()[name]().step(weights, x, rule, 3.0).l0) == 3.0
 
 
 def trajectory(backend: Backend, per: Per, steps: int) -> list[float]:
@@ -239,13 +244,15 @@ def test_loss_curves_of_whole_trainings_agree(per: Per) -> None:
     """500 float32 Adam steps with dead latents helped along the way stay within 1e-4."""
     curves = [trajectory(backends()[name](), per, 500) for name in NAMES]
     assert curves[0][-1] < 0.5 * curves[0][0]
-    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
+    for curve in curves[1:]:
+        np.testing.assert_allclose(curve, curves[0], rtol=1e-4)
 
 
-def test_the_sparse_step_repeats_to_the_bit() -> None:
-    assert trajectory(backends()["sparse"](), "batch", 20) == trajectory(
-        backends()["sparse"](), "batch", 20
-    )
+@pytest.mark.parametrize("name", ["sparse", "compiled", "compiled-bfloat16"])
+def test_steps_repeat_to_the_bit(name: str) -> None:
+    for per in ("row", "batch"):
+        again = [trajectory(backends()[name](), per, 20) for _ in range(2)]
+        assert again[0] == again[1]
 
 
 @pytest.mark.gpu
@@ -256,7 +263,7 @@ def test_the_same_code_on_a_gpu_gives_the_same_numbers(per: Per) -> None:
     rule = Rule(k=5, per=per, aux_k=16, aux_coefficient=1 / 32)
     expected = backends()["dense"]().step(weights, x, rule, 3.0, dead)
     there = Weights(*(tensor.cuda() for _, tensor in weights.items()))
-    for name in NAMES:
+    for name in ("dense", "sparse"):
         found = backends()[name]().step(there, x.cuda(), rule, 3.0, dead.cuda())
         torch.testing.assert_close(found.loss.cpu(), expected.loss)
         pairs = zip(found.gradients.items(), expected.gradients.items(), strict=True)

@@ -1,5 +1,6 @@
 """L1: the documented loss and its gradients; norms free in training and folded afterwards."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -116,6 +117,9 @@ def test_values_are_shrunk_by_half_the_coefficient() -> None:
         ({"l1_coefficient": -0.1}, "l1_coefficient must be a number ≥ 0, got -0.1"),
         ({"l1_coefficient": math.nan}, "l1_coefficient must be a number ≥ 0"),
         ({"preact_coefficient": -1.0}, "preact_coefficient must be a number ≥ 0"),
+        ({"p_end": 0.0}, "p_end must lie above 0 and be at most 1, got 0.0"),
+        ({"p_end": 1.5}, "p_end must lie above 0"),
+        ({"p_start": 1.0}, "p_start is a share of the run"),
         ({"sparsity_warmup": -0.5}, "sparsity_warmup is a share of the run"),
     ],
 )
@@ -126,3 +130,71 @@ def test_settings_that_cannot_work_are_refused(wrong: dict, message: str) -> Non
 
 def test_names_tell_coefficients_apart() -> None:
     assert L1(l1_coefficient=0.25).label(16) == "l1-128-c0.25"
+    assert L1(p_end=0.2).label(16) == "l1-128-c0.2-p0.2"
+
+
+# -- p-annealing -----------------------------------------------------------------------------------
+
+ANNEALED = dataclasses.replace(CONFIG, p_end=0.2, p_start=0.5)
+
+
+def annealed_penalty(weights, x, p: float) -> float:
+    """Σ of smoothed powers in numpy float64, value by value, before λ and its factor."""
+    w, total = arrays(weights), 0.0
+    for row in x.numpy():
+        for j in range(LATENTS):
+            pre = float((row - w["b_dec"]) @ w["encoder"][j] + w["b_enc"][j])
+            value = max(pre, 0.0) * float(np.linalg.norm(w["decoder"][j])) / math.sqrt(VARIANCE)
+            total += (value + 1e-3) ** p - 1e-3**p
+    return total / len(x)
+
+
+def test_the_annealed_penalty_equals_an_independent_formula_and_so_do_its_gradients() -> None:
+    learner, weights, x, _ = problem(ANNEALED, 5)
+    learner.state()["exponent"].fill_(0.4)
+    learner.state()["factor"].fill_(0.7)
+    found = learner.terms(weights, x, VARIANCE, None).sparsity
+    expected = 0.7 * 0.3 * annealed_penalty(weights, x, 0.4)
+    assert float(found) == pytest.approx(expected, rel=1e-12)
+    ours = gradients(learner, weights, x, None, lambda t: t.sparsity)
+    for name in ours:
+        by_differences = numeric(lambda w: 0.7 * 0.3 * annealed_penalty(w, x, 0.4), weights, name)
+        np.testing.assert_allclose(ours[name], by_differences, rtol=1e-5, atol=1e-7)
+
+
+def test_the_exponent_falls_on_schedule_and_the_penalty_goes_on_from_where_it_was() -> None:
+    learner, weights, x, _ = problem(ANNEALED, 6)
+    for (_, ours), (_, drawn) in zip(learner.weights.items(), weights.items(), strict=True):
+        ours.copy_(drawn)
+    x, penalties = x.float(), []
+    for progress, after in ((0.0, 1.0), (0.5, 1.0), (0.75, 0.6), (0.99, 0.216), (1.0, 0.2)):
+        learner.progress = progress
+        learner.step(x, VARIANCE, None)
+        assert float(learner.state()["exponent"]) == pytest.approx(after)
+        learner.progress = 1.0  # past the warm-up
+        penalties.append(float(learner.terms(learner.weights, x, VARIANCE, None).sparsity))
+    assert penalties == pytest.approx([penalties[0]] * 5, rel=1e-5)
+    expected = annealed_penalty(weights, x, 1.0) / annealed_penalty(weights, x, 0.2)
+    assert float(learner.state()["factor"]) == pytest.approx(expected, rel=1e-5)
+    assert abs(expected - 1) > 0.5
+
+
+def test_without_annealing_the_penalty_is_plain_l1_and_there_is_no_state() -> None:
+    assert L1(latents=LATENTS).learner(8, CPU).state() == {}
+    assert L1().exponent(1.0) == 1
+
+
+@pytest.mark.slow
+def test_annealing_shrinks_values_less_and_uses_fewer_latents() -> None:
+    """What a price on number promises over one on size, at the same coefficient."""
+    source = Planted(batch=256)
+    run = TrainConfig(tokens=256 * 1000, batch=256, lr=1e-2, seed=1)
+    rows = torch.from_numpy(source.draw(4096, 9))
+    found = {}
+    for p_end in (1.0, 0.2):
+        config = L1(latents=128, p_end=p_end, p_start=0.3)
+        dictionary = finish(trainer_on(source, config, run), config)
+        kept = float((dictionary(rows) * rows).sum() / rows.square().sum())
+        found[p_end] = (kept, float((dictionary.encode(rows) > 0).sum(dim=1).float().mean()))
+    assert found[0.2][0] > found[1.0][0] + 0.04
+    assert found[0.2][1] < found[1.0][1] - 1

@@ -15,6 +15,7 @@ from tests.sae.shared import CPU, finish, trainer_on
 from tests.sae.test_kernels import problem, reference_loss
 
 LENGTHS = (2, 5, 13)
+NESTINGS = ("fixed", "random")
 RULE = Rule(k=3, per="batch", aux_k=2, aux_coefficient=1 / 32)
 
 
@@ -132,3 +133,29 @@ def test_lengths_are_rounded_up_and_those_that_coincide_count_once() -> None:
 def test_prefixes_that_cannot_work_are_refused(prefixes: tuple[float, ...]) -> None:
     with pytest.raises(ConfigError, match="prefixes are shares of the latents that rise"):
         Matryoshka(prefixes=prefixes)
+
+
+def test_random_prefixes_are_drawn_anew_from_the_seed_and_stay_within_bounds() -> None:
+    config = Matryoshka(latents=640, k=2, nesting="random")
+
+    def drawn(seed: int) -> list[tuple[int, ...]]:
+        learner = config.learner(16, CPU)
+        learner.initialise(torch.zeros(16), torch.Generator().manual_seed(seed))
+        return [learner.next_lengths() for _ in range(200)]
+
+    lengths = drawn(0)
+    assert lengths == drawn(0) != drawn(1)
+    assert len(set(lengths)) > 190
+    inner = [m for each in lengths for m in each[:-1]]
+    assert all(each[-1] == 640 and list(each) == sorted(set(each)) for each in lengths)
+    assert min(inner) >= 20
+    assert max(inner) <= 640
+    # log-uniform: half of them below the geometric mean of the bounds
+    assert np.mean(np.array(inner) < np.sqrt(20 * 640)) == pytest.approx(0.5, abs=0.06)
+
+
+def test_fixed_prefixes_need_no_state_and_leave_the_seed_alone() -> None:
+    fixed, random = (Matryoshka(latents=32, k=2, nesting=n).learner(8, CPU) for n in NESTINGS)
+    assert "prefix_draws" not in fixed.state()
+    assert "prefix_draws" in random.state()
+    assert [fixed.next_lengths() for _ in range(3)] == [(1, 3, 7, 15, 32)] * 3

@@ -1,10 +1,10 @@
-"""The geometric median and the input scale."""
+"""The geometric median."""
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from interp.sae.survey import geometric_median, input_scale
+from interp.sae.survey import geometric_median
 
 
 def test_geometric_median_minimises_the_summed_distance() -> None:
@@ -19,12 +19,3 @@ def test_geometric_median_resists_an_outlier_and_survives_coincidence() -> None:
     rows[10] = 1e6
     assert geometric_median(rows).norm() < 1
     assert torch.equal(geometric_median(torch.ones(5, 3)), torch.ones(5, 3)[0].double())
-
-
-def test_mean_norm_scaling_brings_the_mean_distance_to_root_d() -> None:
-    rows = (7 * np.random.default_rng(0).standard_normal((500, 9)) + 4).astype(np.float32)
-    centre = torch.from_numpy(rows.mean(axis=0).astype(np.float64))
-    scale = input_scale("mean-norm", rows, centre)
-    distance = np.linalg.norm((rows - rows.mean(axis=0)) * scale, axis=1).mean()
-    np.testing.assert_allclose(distance, 3.0, rtol=1e-5)
-    assert input_scale("none", rows, centre) == 1

@@ -29,8 +29,9 @@ class Weights:
 
     encoder: Float[Tensor, "latents d_in"]
     b_enc: Float[Tensor, " latents"]
-    decoder: Float[Tensor, "latents d_in"]
-    b_dec: Float[Tensor, " d_in"]
+    decoder: Float[Tensor, "latents d_out"]
+    """As wide as the encoder, but in a transcoder, which no backend here trains."""
+    b_dec: Float[Tensor, " d_out"]
     extra: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     """What only some architectures train, by name, such as thresholds; no backend reads it."""
 
@@ -76,7 +77,10 @@ class StepResult:
 
 @runtime_checkable
 class Backend(Protocol):
-    """Computes one step; may keep scratch memory, never anything that changes a result."""
+    """Computes one step; may keep scratch memory, never anything that changes a result.
+
+    Gradients may lie in that memory: they hold until the backend's next step.
+    """
 
     def step(
         self,

@@ -1,6 +1,6 @@
 """BatchTopK: a batch of n tokens keeps its n·k largest pre-activations, wherever they fall.
 
-Bussmann, Leask, Nanda 2024, "BatchTopK sparse autoencoders", 2412.06410, eq. 3-6:
+Bussmann, Leask, Nanda 2024, "BatchTopK sparse autoencoders", 2412.06410:
 
 1. Training: z = relu(BatchTopK(pre)), k on average; a hard token may use more, an easy one less.
 2. Inference has no batch, so it uses one threshold: θ = E over batches of the smallest active
@@ -11,21 +11,22 @@ Bussmann, Leask, Nanda 2024, "BatchTopK sparse autoencoders", 2412.06410, eq. 3-
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.sae.base import Dictionary, Origin, ThresholdDictionary
-from interp.sae.kernels import Backend, Rule, StepResult
+from interp.sae.kernels import Backend, StepResult
 from interp.sae.sparse import SparseArchitecture, SparseLearner
+from interp.sae.transcoder import TranscodingArchitecture
 
 DECAY = 0.99
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchTopK(SparseArchitecture):
+class BatchTopK(TranscodingArchitecture):
     """k latents per token on average; saved as a threshold encoder."""
 
     kind: ClassVar[str] = "batchtopk"
@@ -34,7 +35,7 @@ class BatchTopK(SparseArchitecture):
         self, d_in: int, device: torch.device, backend: Backend | None = None
     ) -> "BatchTopKLearner":
         """See `Architecture.learner`."""
-        return BatchTopKLearner(self.width(d_in), d_in, self.rule("batch"), device, backend)
+        return BatchTopKLearner(self, "batch", d_in, device, backend)
 
     def dictionary(self, d_in: int, origin: Origin) -> "BatchTopKDictionary":
         """See `Architecture.dictionary`."""
@@ -51,10 +52,15 @@ class BatchTopKLearner(SparseLearner):
     """Also follows the smallest active value from batch to batch."""
 
     def __init__(
-        self, latents: int, d_in: int, rule: Rule, device: torch.device, backend: Backend | None
+        self,
+        config: SparseArchitecture,
+        per: Literal["row", "batch"],
+        d_in: int,
+        device: torch.device,
+        backend: Backend | None = None,
     ) -> None:
         """See `SparseLearner`."""
-        super().__init__(latents, d_in, rule, device, backend)
+        super().__init__(config, per, d_in, device, backend)
         self._mean = torch.zeros((), dtype=torch.float64, device=device)
         self._weight = torch.zeros((), dtype=torch.float64, device=device)
 
@@ -73,8 +79,11 @@ class BatchTopKLearner(SparseLearner):
 
     def threshold(self) -> float:
         """The current estimate, in scaled coordinates; 0 before the first step."""
-        weight = float(self._weight)
-        return float(self._mean) / weight if weight else 0.0
+        return float(self.mean(self._mean))
+
+    def mean(self, followed: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """An exponential mean that has followed every step, its zero start undone."""
+        return followed / self._weight if self._weight else torch.zeros_like(followed)
 
     def dictionary(self, empty: Dictionary, scale: float) -> Dictionary:
         """See `Learner.dictionary`."""

@@ -1,7 +1,7 @@
 """Gated: one sublayer says which latents are active, another, with the same directions, how much.
 
 Rajamanoharan et al. 2024, "Improving dictionary learning with gated sparse autoencoders",
-2404.16014, eq. 6-8 and App. G:
+2404.16014:
 
 1. gate = (x - b_dec) W_enc + b_gate,   magnitude = (x - b_dec) W_enc · exp(r_mag) + b_mag.
 2. z = [gate > 0] · relu(magnitude),   x̂ = z W_dec + b_dec.
@@ -18,7 +18,7 @@ Rajamanoharan et al. 2024, "Improving dictionary learning with gated sparse auto
     dead latents      x      x       -      -      -      in x - b_dec only
 
 5. Unit decoder rows, as TopK. r_mag, b_mag and b_gate start at zero.
-6. Saved as what it is equal to, a threshold encoder (the paper's App. E): with
+6. Saved as what it is equal to, a threshold encoder (shown in the paper): with
    b_enc = b_mag, W = W_enc · exp(r_mag),  z = relu(pre) · [pre > θ], θ = b_mag - exp(r_mag) b_gate.
 
 λ is free of units and by default 0.2, as L1's. Dead latents: `interp.sae.penalty` on the gate,

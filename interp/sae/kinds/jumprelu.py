@@ -1,15 +1,15 @@
 """JumpReLU: a latent passes its pre-activation on where it exceeds a threshold of its own.
 
-Rajamanoharan et al. 2024, "Jumping ahead", 2407.14435, eq. 5-12, with the penalty and the help
-for dead latents of Conerly et al. (Anthropic, January 2025 update) as alternatives:
+Rajamanoharan et al. 2024, "Jumping ahead", 2407.14435, with the penalty and the help for dead
+latents of Conerly et al. (Anthropic, January 2025 update) as alternatives:
 
 1. z = pre · H(pre - θ), θ = exp(log_threshold), one per latent; x̂ = z W_dec + b_dec.
 2. Sparsity, with L0 = Σ H(pre - θ) / n over the batch of n rows:
-   ``step``          λ · L0                                     (eq. 9)
+   ``step``          λ · L0                                     (2407.14435)
    ``tanh``          λ · Σ tanh(c·z) / n                        (January 2025 update)
    ``quadratic-l0``  λ · (L0 / target_l0 - 1)²                  (2407.14435, its discussion)
 3. H has no useful derivative, so the expected loss's derivative by θ is estimated from the rows
-   that lie within half a bandwidth ε of it (a rectangle kernel, eq. 11-12):
+   that lie within half a bandwidth ε of it (a rectangle kernel):
    ∂z/∂θ = -θ/ε · [|pre - θ| < ε/2],   ∂H/∂θ = -1/ε · [|pre - θ| < ε/2].
    By pre, ∂z = [pre > θ] and ∂H = 0: ``step`` and ``quadratic-l0`` move thresholds only, while
    ``tanh`` reaches encoder and threshold alike, through z.
@@ -170,14 +170,14 @@ class JumpReLULearner(PenaltyLearner):
 def jump(
     pre: Float[Tensor, "n latents"], threshold: Float[Tensor, " latents"], bandwidth: float
 ) -> Float[Tensor, "n latents"]:
-    """pre · H(pre - threshold), with eq. 11's estimated derivative by the threshold."""
+    """pre · H(pre - threshold), with the estimated derivative by the threshold (step 3)."""
     return cast(Tensor, _Jump.apply(pre, threshold, bandwidth))
 
 
 def step(
     pre: Float[Tensor, "n latents"], threshold: Float[Tensor, " latents"], bandwidth: float
 ) -> Float[Tensor, "n latents"]:
-    """H(pre - threshold), with eq. 12's estimated derivative by the threshold."""
+    """H(pre - threshold), with the estimated derivative by the threshold (step 3)."""
     return cast(Tensor, _Step.apply(pre, threshold, bandwidth))
 
 

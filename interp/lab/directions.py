@@ -1,0 +1,60 @@
+"""Unit directions pushed apart, or together, towards one coherence.
+
+Minimises Σ_{i≠j} (v_i · v_j - c)² over unit vectors by Adam, rows returned to the sphere after each
+step; the Gram matrix is taken a block of rows at a time, so memory grows with one block.
+
+Few and small steps, as SynthSAEBench takes: the sum is least for any evenly spread set, opposite
+pairs included, and Adam's steps of equal size in each coordinate lead there. (2,048 directions in
+96 dimensions, greatest |cos|: random .51, after 100 steps of 3e-4 .50, after 300 of 1e-2 1.00.)
+"""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.errors import DataError
+
+_BLOCK = 2048
+_SAME = 0.95
+
+
+@torch.no_grad()
+def spread_out(
+    directions: Float[Tensor, "feature d_in"], coherence: float, *, steps: int, lr: float
+) -> Float[Tensor, "feature d_in"]:
+    """Directions whose pairwise cosines are nearer to ``coherence``.
+
+    Args:
+        directions: any rows; their lengths are ignored.
+        coherence: the cosine wanted between any two.
+        steps: Adam steps.
+        lr: their learning rate.
+
+    Raises:
+        DataError: two directions became one.
+    """
+    rows = directions / directions.norm(dim=1, keepdim=True)
+    rows.requires_grad_()
+    optimizer = torch.optim.Adam([rows], lr=lr)
+    for _ in range(steps):
+        rows.grad = torch.cat([4 * excess @ rows for excess in _excess(rows, coherence)])
+        optimizer.step()
+        rows /= rows.norm(dim=1, keepdim=True)
+    if steps and any(bool((excess.abs() > _SAME).any()) for excess in _excess(rows, 0.0)):
+        raise DataError(
+            f"after {steps} steps of {lr} two directions lie on one line, |cos| above {_SAME}; "
+            "take fewer or smaller steps"
+        )
+    return rows.detach()
+
+
+def _excess(
+    rows: Float[Tensor, "feature d_in"], coherence: float
+) -> Iterator[Float[Tensor, "block feature"]]:
+    """Cosines beyond the wanted one, a block of rows at a time; 0 of a row with itself."""
+    for start in range(0, len(rows), _BLOCK):
+        excess = rows[start : start + _BLOCK] @ rows.T - coherence
+        excess[torch.arange(len(excess)), torch.arange(start, start + len(excess))] = 0
+        yield excess

@@ -1,0 +1,101 @@
+"""Five features in two dimensions form a regular pentagon.
+
+1. Train many instances with n=5, m=2, equal importance, density 1/20.
+2. Keep the one of least loss; its five columns should be equally long, 72° apart, D_i = 2/5.
+3. The hit rate is the share of instances that are pentagons; the rest are stuck in local minima.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from interp.errors import ConfigError
+from interp.lab.result import Effort, Expected, Experiment, Figure, Measurement
+from interp.lab.toys.fitting import fit
+from interp.lab.toys.sampling import check_density, independent
+from interp.lab.toys.superposition import Superposition, dimensionality
+from interp.progress import Progress, silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pentagon(Experiment):
+    """See the module."""
+
+    name = "pentagon"
+    paper = "Elhage et al. 2022, Toy Models of Superposition"
+    claim = "Five sparse features in two dimensions form a regular pentagon, D = 2/5 each."
+
+    density: float = 0.05
+    """Share of inputs in which a feature is active."""
+    restarts: int = 64
+    """Instances, of which the best counts."""
+    steps: int = 10_000
+    """Optimiser steps."""
+    batch: int = 1024
+    """Rows a step."""
+    lr: float = 3e-3
+    """Peak learning rate."""
+
+    def __post_init__(self) -> None:
+        """Check every setting."""
+        super().__post_init__()
+        check_density(self.density)
+        if self.restarts < 1:
+            raise ConfigError(f"restarts must be at least 1, got {self.restarts}")
+
+    @classmethod
+    def at(cls, effort: Effort) -> "Pentagon":
+        """See `Experiment.at`."""
+        return cls() if effort == "full" else cls(steps=3000, batch=256, lr=1e-2)
+
+    def expected(self) -> tuple[Expected, ...]:
+        """See `Experiment.expected`."""
+        return (
+            Expected(quantity="dimensionality", value=0.4, low=0.39, high=0.41),
+            Expected(quantity="norm", value=1.13, low=1.10, high=1.16),
+            Expected(quantity="hit rate", value=0.31, low=0.15, high=0.50),
+        )
+
+    def measure(self, seed: int, progress: Progress = silent) -> Measurement:
+        """See `Experiment.measure`."""
+        model = Superposition(self.restarts, 5, 2, seed=seed)
+        losses = fit(
+            model,
+            independent(torch.full((self.restarts, 5), self.density)),
+            torch.ones(self.restarts, 5),
+            steps=self.steps,
+            batch=self.batch,
+            lr=self.lr,
+            seed=seed,
+            progress=progress,
+        )
+        best = int(losses.argmin())
+        weights = model.W.detach()
+        W = weights.numpy()
+        columns = [(float(x), float(y)) for x, y in W[best].T]
+        return Measurement(
+            values={
+                "dimensionality": float(dimensionality(weights)[best].mean()),
+                "norm": float(np.linalg.norm(W[best], axis=0).mean()),
+                "hit rate": float(np.mean([is_pentagon(each) for each in W])),
+            },
+            figures=(
+                Figure(
+                    title="Columns of W, best instance",
+                    kind="scatter",
+                    x="hidden 0",
+                    y="hidden 1",
+                    series={"features": columns},
+                ),
+            ),
+        )
+
+
+def is_pentagon(W: Float[np.ndarray, "2 5"], *, degrees: float = 6.0) -> bool:
+    """Whether five columns are represented and neighbours are 72° apart, within ``degrees``."""
+    angles = np.sort(np.degrees(np.arctan2(W[1], W[0])))
+    gaps = np.diff(angles, append=angles[0] + 360)
+    long = np.linalg.norm(W, axis=0) > 0.5
+    return bool(long.all() and np.abs(gaps - 72).max() <= degrees)

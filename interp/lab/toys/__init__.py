@@ -1,0 +1,1 @@
+"""Toy models with known truth, one file each."""

@@ -1,0 +1,64 @@
+"""How the inner loops become machine code, and how several threads share one.
+
+Every loop that threads share owns what it writes: a range of rows or of latents, added up in a
+fixed order. So the number of threads changes the time and never a byte.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Loop = TypeVar("Loop", bound=Callable[..., Any])
+
+
+def compiled(loop: Loop) -> Loop:
+    """Machine code at the first call, kept on disk for the next process where one can write.
+
+    Sums may be reordered so that they use the processor's vectors: always in the same way, since
+    the order is fixed when the loop is compiled. NaN and infinity keep their meaning.
+    """
+    fast = {"reassoc", "contract", "nsz"}
+    try:
+        return numba.njit(nogil=True, fastmath=fast, cache=True)(loop)  # pyright: ignore[reportReturnType]
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written
+        return numba.njit(nogil=True, fastmath=fast)(loop)  # pyright: ignore[reportReturnType]
+
+
+@cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """One pool a process: threads do not survive a fork."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="interp-kernel")
+
+
+def share(loop: Callable[..., Any], bounds: Sequence[int], *args: Any) -> None:
+    """Call ``loop(first, last, *args)`` for each two neighbours of ``bounds``, side by side."""
+    parts = [(first, last) for first, last in pairwise(bounds) if last > first]
+    others = [
+        _pool(os.getpid(), torch.get_num_threads()).submit(loop, first, last, *args)
+        for first, last in parts[1:]
+    ]
+    if parts:
+        loop(*parts[0], *args)
+    for other in others:
+        other.result()
+
+
+def even(rows: int) -> list[int]:
+    """Bounds of equal ranges, one a thread; torch's thread count is the setting."""
+    threads = torch.get_num_threads()
+    return [rows * part // threads for part in range(threads + 1)]
+
+
+def balanced(offsets: NDArray[Any]) -> list[int]:
+    """Bounds of ranges of latents with about equally many entries, one a thread."""
+    threads = torch.get_num_threads()
+    aims = offsets[-1] * np.arange(1, threads) // threads
+    return [0, *np.searchsorted(offsets[:-1], aims).tolist(), len(offsets) - 1]

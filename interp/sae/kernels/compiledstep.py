@@ -1,0 +1,280 @@
+"""The step by compiled loops: what `sparse.py` computes, with every list walked once.
+
+1. centred = x - b_dec, into a buffer kept from step to step, as all that is large.
+2. For each chunk of rows: products with the encoder into one buffer, the selected entries out of
+   it (`selecting.py`, `searching.py`), with AuxK's among the dead latents.
+3. Per row: error, its square, and error · decoder row of every entry (`summing.py`).
+4. Entries sorted by latent: both weight gradients per latent, without atomics.
+5. ∂loss/∂b_dec = Σ ∂loss/∂x̂ - encoderᵀ ∂loss/∂b_enc.
+
+With ``search="bfloat16"`` the products of step 2 are taken between rounded rows ĉ and ê, and every
+entry that could be among the chosen is computed again in full precision. By Cauchy and Schwarz
+
+    |ĉ·ê - c·e| ≤ ‖c - ĉ‖ ‖e‖ + ‖ĉ‖ ‖e - ê‖      and 2⁻⁹ |ĉ·ê| for rounding the product,
+
+so the selection is exact, not nearly so. This is faster only where the processor multiplies
+bfloat16. The batch rule takes its products in full either way.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from interp.errors import ConfigError
+from interp.sae.kernels.compiled import balanced, even, share
+from interp.sae.kernels.interface import Rule, StepResult, Weights
+from interp.sae.kernels.searching import rounding, search
+from interp.sae.kernels.selecting import above, cut_to, select
+from interp.sae.kernels.summing import by_latent, column_sums, gather, reconstruct, scatter
+
+CHUNK = 2**11
+"""Bytes of pre-activations a latent in one chunk: 512 rows in single precision."""
+MARGIN = 0.9
+"""The next batch's candidates are those above this share of the last batch's threshold."""
+SPARE = 4
+"""Candidates beyond so many times n·k are cut at once, so that a bad guess costs no memory."""
+SUMMING = np.float32(4 * 2**-24)
+"""Rounding of single precision's sums a term, the search's and the full one's."""
+
+Array = NDArray[Any]
+EVERY = np.empty(0, np.int32)
+
+
+@dataclass
+class Lists:
+    """Row i's entries lie at ``begins[i]`` up to ``ends[i]``; all values are positive."""
+
+    k: int
+    begins: Array
+    ends: Array
+    values: Array
+    latents: Array
+
+    def arrays(self) -> tuple[Array, Array, Array, Array]:
+        """In the loops' order."""
+        return self.begins, self.ends, self.values, self.latents
+
+
+class CompiledBackend:
+    """Numba on a CPU. The next step overwrites the gradients of the last."""
+
+    def __init__(self, search: Literal["exact", "bfloat16"] = "exact") -> None:
+        """Empty buffers.
+
+        Args:
+            search: the precision in which candidates are looked for where k are taken per row;
+                the selection is exact either way.
+        """
+        self._search = search
+        self._kept: dict[str, Tensor] = {}
+        self._guess: float | None = None  # speeds the batch rule up, never changes its result
+
+    @torch.no_grad()
+    def step(
+        self,
+        weights: Weights,
+        x: Float[Tensor, "n d_in"],
+        rule: Rule,
+        variance: float,
+        dead: Bool[Tensor, " latents"] | None = None,
+    ) -> StepResult:
+        """See `Backend.step`.
+
+        Raises:
+            ConfigError: the tensors are not on a CPU, or neither single nor double precision.
+        """
+        if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
+            raise ConfigError(
+                f"compiled steps need float32 or float64 on a CPU, got {x.dtype} on {x.device}; "
+                "use the sparse backend"
+            )
+        n = len(x)
+        centred = torch.sub(x, weights.b_dec, out=self._buffer("centred", *x.shape, like=x))
+        helped = EVERY
+        if rule.aux_k and rule.aux_coefficient and dead is not None:
+            helped = dead.nonzero().squeeze(1).int().numpy()
+        main, aux = self._encode(weights, centred, rule, helped)
+
+        gradients = Weights(
+            encoder=self._buffer("d_encoder", *weights.encoder.shape, like=x),
+            b_enc=self._buffer("d_b_enc", *weights.b_enc.shape, like=x),
+            decoder=self._buffer("d_decoder", *weights.decoder.shape, like=x),
+            b_dec=self._buffer("d_b_dec", *weights.b_dec.shape, like=x),
+        )
+        error = self._buffer("error", *x.shape, like=x)
+        unexplained = self._explain(main, centred, weights, error) / (n * variance)
+        scale = -2 / (n * variance)
+        counts, smallest = self._gather(main, scale, error, centred, gradients, fresh=True)
+        column_sums(error.numpy(), gradients.b_dec.numpy())
+        loss, aux_loss = unexplained, 0.0
+        if aux is not None:
+            spread = scatter(error.numpy(), (gradients.b_dec / n).numpy())
+            if spread > 0:
+                left = self._buffer("left", *x.shape, like=x)
+                aux_loss = self._explain(aux, error, weights, left) / spread
+                loss += rule.aux_coefficient * aux_loss
+                pull = -2 * rule.aux_coefficient / spread
+                self._gather(aux, pull, left, centred, gradients, fresh=False)
+        gradients.b_dec.mul_(scale).sub_(gradients.b_enc @ weights.encoder)
+        return StepResult(
+            loss=x.new_tensor(loss),
+            unexplained=x.new_tensor(unexplained),
+            aux=x.new_tensor(aux_loss),
+            gradients=gradients,
+            fired=torch.from_numpy(counts > 0),
+            l0=x.new_tensor(int(counts.sum()) / n),
+            smallest=x.new_tensor(smallest),
+        )
+
+    def _buffer(self, name: str, *shape: int, like: Tensor, dtype: Any = None) -> Tensor:
+        """Memory of that name, the same at every step; it only grows."""
+        kept, dtype, room = self._kept.get(name), dtype or like.dtype, prod(shape)
+        if kept is None or len(kept) < room or kept.dtype != dtype:
+            kept = self._kept[name] = torch.empty(room, dtype=dtype)
+        return kept[:room].view(shape)
+
+    def _lists(self, name: str, n: int, k: int, like: Tensor) -> Lists:
+        """Lists with room for k entries a row."""
+        return Lists(
+            k,
+            np.arange(0, n * k, k) if k else np.zeros(n, np.int64),
+            np.zeros(n, np.int64),
+            self._buffer(f"{name} values", n * k, like=like).numpy(),
+            self._buffer(f"{name} latents", n * k, like=like, dtype=torch.int32).numpy(),
+        )
+
+    # -- step 2 ---------------------------------------------------------------------------------
+
+    def _encode(
+        self, weights: Weights, centred: Tensor, rule: Rule, helped: Array
+    ) -> tuple[Lists, Lists | None]:
+        n, aux = len(centred), None
+        if len(helped):
+            aux = self._lists("aux", n, min(rule.aux_k, len(helped)), centred)
+        if rule.per == "batch":
+            return self._encode_batch(weights, centred, rule.k * n, helped, aux), aux
+        main = self._lists("main", n, rule.k, centred)
+        source, encoder, loop, more = centred, weights.encoder, select, ()
+        if self._search == "bfloat16" and centred.dtype == torch.float32:
+            source, sizes, lost = self._rounded("centred", centred)
+            encoder, longest, most_lost = self._rounded("encoder", weights.encoder)
+            slack = lost * longest.max() + (sizes + lost) * most_lost.max()
+            slack += SUMMING * centred.shape[1] * sizes * longest.max()
+            slack *= np.float32(1.01)  # norms are rounded too
+            loop, more = search, (centred.numpy(), weights.encoder.numpy(), slack)
+        for start, pre in self._products(source, encoder):
+            bits = pre.view(torch.int16) if loop is search else pre
+            given = (start, bits.numpy(), weights.b_enc.numpy())
+            for lists, columns in ((main, EVERY), (aux, helped)):
+                if lists is not None:
+                    into = (columns, lists.k, lists.ends, lists.values, lists.latents)
+                    share(loop, even(len(pre)), *given, *into, *more)
+        return main, aux
+
+    def _rounded(self, name: str, table: Tensor) -> tuple[Tensor, Array, Array]:
+        """Rows in bfloat16, their norms before, and the norms of what rounding took."""
+        short = self._buffer(f"{name} short", *table.shape, like=table, dtype=torch.bfloat16)
+        bits = short.copy_(table).view(torch.int16).numpy()
+        sizes, lost = np.empty(len(table), np.float32), np.empty(len(table), np.float32)
+        share(rounding, even(len(table)), table.numpy(), bits, sizes, lost)
+        return short, sizes, lost
+
+    def _products(self, source: Tensor, encoder: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Each chunk's first row, and its products with the encoder in the reused buffer."""
+        rows = min(CHUNK // source.element_size(), len(source))
+        buffer = self._buffer("pre", rows, len(encoder), like=source)
+        for start in range(0, len(source), rows):
+            part = source[start : start + rows]
+            yield start, torch.mm(part, encoder.T, out=buffer[: len(part)])
+
+    def _encode_batch(
+        self, weights: Weights, centred: Tensor, wanted: int, helped: Array, aux: Lists | None
+    ) -> Lists:
+        n, bias = len(centred), weights.b_enc.numpy()
+        while True:
+            main, cut = self._lists("batch", n, 0, centred), self._guess
+            filled = 0
+            for start, pre in self._products(centred, weights.encoder):
+                rows = even(len(pre))
+                part = slice(start, start + len(pre))
+                if cut is None:
+                    cut = _first_guess(pre, weights.b_enc, wanted // n)
+                where = (start, pre.numpy(), bias, cut, main.begins, main.ends)
+                share(above, rows, *where, main.values[:0], main.latents)  # counts
+                ends = filled + np.cumsum(main.ends[part])
+                main.begins[part] = ends - main.ends[part]
+                self._grow(main, filled, int(ends[-1]), centred)
+                share(above, rows, *where, main.values, main.latents)
+                filled = int(ends[-1])
+                if filled > SPARE * wanted:
+                    cut = float(cut_to(wanted, part.stop, *main.arrays()))
+                    filled = wanted
+                if aux is not None:
+                    into = (helped, aux.k, aux.ends, aux.values, aux.latents)
+                    share(select, rows, start, pre.numpy(), bias, *into)
+            if filled >= wanted:
+                self._guess = MARGIN * float(cut_to(wanted, n, *main.arrays()))
+                return main
+            self._guess = None
+            if cut == 0:
+                return main
+            assert cut is not None
+            # too few candidates: look lower, and at once at all if the last batch overflowed
+            self._guess = cut / 2 if 1e-3 < cut < 1e30 else 0.0
+
+    def _grow(self, lists: Lists, filled: int, room: int, like: Tensor) -> None:
+        """Make room for so many entries, keeping those there are."""
+        for name, dtype in (("values", like.dtype), ("latents", torch.int32)):
+            kept = self._kept.get(f"grown {name}")
+            if kept is None or kept.dtype != dtype or len(kept) < room:
+                old = getattr(lists, name)[:filled]
+                kept = self._kept[f"grown {name}"] = torch.empty(room * 5 // 4, dtype=dtype)
+                kept.numpy()[:filled] = old
+            setattr(lists, name, kept.numpy())
+
+    # -- steps 3 and 4 --------------------------------------------------------------------------
+
+    def _explain(self, lists: Lists, target: Tensor, weights: Weights, error: Tensor) -> float:
+        """Σ error² of reconstructing ``target``; error and ``inner`` into buffers."""
+        squares = self._buffer("squares", len(target), like=target).numpy()
+        inner = self._buffer("inner", len(lists.values), like=target).numpy()
+        given = (target.numpy(), weights.decoder.numpy(), *lists.arrays())
+        share(reconstruct, even(len(target)), *given, error.numpy(), inner, squares)
+        return float(squares.sum(dtype=np.float64))
+
+    def _gather(
+        self,
+        lists: Lists,
+        scale: float,
+        error: Tensor,
+        centred: Tensor,
+        gradients: Weights,
+        *,
+        fresh: bool,
+    ) -> tuple[Array, float]:
+        """Add the lists' gradients; each latent's number of entries, and the smallest value."""
+        room, like = len(lists.values), centred
+        offsets = self._buffer("offsets", len(gradients.b_enc) + 1, like=like, dtype=torch.int64)
+        rows = self._buffer("rows", room, like=like, dtype=torch.int32).numpy()
+        values = self._buffer("by latent", room, like=like).numpy()
+        inner = self._buffer("inner by latent", room, like=like).numpy()
+        places, unsorted = offsets.numpy(), self._kept["inner"].numpy()
+        by_latent(*lists.arrays(), unsorted, places, rows, values, inner)
+        into = [tensor.numpy() for _, tensor in gradients.items()][:3]
+        entries = (places, rows, values, inner, scale, error.numpy(), centred.numpy())
+        share(gather, balanced(places), *entries, fresh, *into)
+        found = int(places[-1])
+        return np.diff(places), float(values[:found].min()) if found else 0.0
+
+
+def _first_guess(pre: Tensor, bias: Tensor, k: int) -> float:
+    """A little below the threshold of the first chunk."""
+    top = (pre + bias).view(-1).topk(k * len(pre), sorted=False).values
+    return max(MARGIN * float(top.min()), 0.0)

@@ -1,0 +1,185 @@
+"""Compiled sums over index lists: reconstructions, and gradients of every weight.
+
+The order of additions is fixed by the lists, so neither threads nor chunks change a byte. Four
+rows are added at a time, because what is added to would else be read and written for each.
+"""
+
+from typing import Any, no_type_check
+
+from numpy.typing import NDArray
+
+from interp.sae.kernels.compiled import compiled
+
+Array = NDArray[Any]
+
+
+@compiled
+@no_type_check
+def add_rows(total: Array, table: Array, rows: Array, weights: Array) -> None:
+    """Add ``Σ weights[e] · table[rows[e]]`` to ``total``."""
+    entries, width = len(rows), len(total)
+    whole = entries - entries % 4
+    for e in range(0, whole, 4):
+        v0, v1, v2, v3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
+        t0, t1, t2, t3 = table[rows[e]], table[rows[e + 1]], table[rows[e + 2]], table[rows[e + 3]]
+        for c in range(width):
+            total[c] += (v0 * t0[c] + v1 * t1[c]) + (v2 * t2[c] + v3 * t3[c])
+    for e in range(whole, entries):
+        v0, t0 = weights[e], table[rows[e]]
+        for c in range(width):
+            total[c] += v0 * t0[c]
+
+
+@compiled
+@no_type_check
+def reconstruct(
+    first: int,
+    last: int,
+    target: Array,
+    decoder: Array,
+    begins: Array,
+    ends: Array,
+    values: Array,
+    latents: Array,
+    errors: Array,
+    inner: Array,
+    squares: Array,
+) -> None:
+    """What rows ``first`` to ``last`` leave unexplained, and each entry's share in it.
+
+    Args:
+        first: the range of rows.
+        last: and its end.
+        target: what is explained [n, d_in].
+        decoder: a row each latent.
+        begins: where each row's entries begin.
+        ends: and end.
+        values: of the entries.
+        latents: of the entries.
+        errors: receives target - Σ value · decoder row [n, d_in].
+        inner: receives error · decoder row of each entry.
+        squares: receives Σ error² of each row.
+    """
+    for i in range(first, last):
+        begin, end = begins[i], ends[i]
+        error = errors[i]
+        error[:] = 0
+        add_rows(error, decoder, latents[begin:end], values[begin:end])
+        square = error.dtype.type(0)
+        source = target[i]
+        for c in range(len(error)):
+            error[c] = source[c] - error[c]
+            square += error[c] * error[c]
+        squares[i] = square
+        for e in range(begin, end):
+            direction = decoder[latents[e]]
+            product = error.dtype.type(0)
+            for c in range(len(error)):
+                product += error[c] * direction[c]
+            inner[e] = product
+
+
+@compiled
+@no_type_check
+def by_latent(
+    begins: Array,
+    ends: Array,
+    values: Array,
+    latents: Array,
+    inner: Array,
+    offsets: Array,
+    rows: Array,
+    sorted_values: Array,
+    sorted_inner: Array,
+) -> None:
+    """Sort entries by latent, each latent's by row: a counting sort.
+
+    Latent j's entries come to lie at ``offsets[j]`` up to ``offsets[j + 1]``.
+    """
+    offsets[:] = 0
+    for i in range(len(begins)):
+        for e in range(begins[i], ends[i]):
+            offsets[latents[e] + 1] += 1
+    for j in range(1, len(offsets)):
+        offsets[j] += offsets[j - 1]
+    free = offsets[:-1].copy()
+    for i in range(len(begins)):
+        for e in range(begins[i], ends[i]):
+            place = free[latents[e]]
+            free[latents[e]] = place + 1
+            rows[place] = i
+            sorted_values[place] = values[e]
+            sorted_inner[place] = inner[e]
+
+
+@compiled
+@no_type_check
+def gather(
+    first: int,
+    last: int,
+    offsets: Array,
+    rows: Array,
+    values: Array,
+    inner: Array,
+    scale: float,
+    errors: Array,
+    centred: Array,
+    fresh: bool,
+    d_encoder: Array,
+    d_b_enc: Array,
+    d_decoder: Array,
+) -> None:
+    """Gradients of latents ``first`` to ``last`` from their entries.
+
+    Args:
+        first: the range of latents.
+        last: and its end.
+        offsets: where each latent's entries begin.
+        rows: of the entries.
+        values: of the entries.
+        inner: error · decoder row of the entries.
+        scale: the derivative of the loss by the reconstruction is scale · error.
+        errors: of all rows [n, d_in].
+        centred: the encoder's input [n, d_in].
+        fresh: whether to overwrite the gradients, or else to add to them.
+        d_encoder: receives the encoder's gradient.
+        d_b_enc: receives its bias's.
+        d_decoder: receives the decoder's.
+    """
+    factor = values.dtype.type(scale)
+    for j in range(first, last):
+        part = slice(offsets[j], offsets[j + 1])
+        if fresh:
+            d_encoder[j] = 0
+            d_decoder[j] = 0
+            d_b_enc[j] = 0
+        if offsets[j] < offsets[j + 1]:
+            up, down = factor * inner[part], factor * values[part]
+            add_rows(d_encoder[j], centred, rows[part], up)
+            add_rows(d_decoder[j], errors, rows[part], down)
+            d_b_enc[j] += up.sum()
+
+
+@compiled
+@no_type_check
+def column_sums(table: Array, sums: Array) -> None:
+    """Σ over rows."""
+    sums[:] = 0
+    for i in range(len(table)):
+        row = table[i]
+        for c in range(len(sums)):
+            sums[c] += row[c]
+
+
+@compiled
+@no_type_check
+def scatter(table: Array, mean: Array) -> float:
+    """Σ over rows of the squared distance from ``mean``."""
+    total = 0.0
+    for i in range(len(table)):
+        row = table[i]
+        square = row.dtype.type(0)
+        for c in range(len(mean)):
+            square += (row[c] - mean[c]) ** 2
+        total += square
+    return total

@@ -1,0 +1,157 @@
+"""A whole TopK training step, gradients and optimiser, by each backend in turns.
+
+python -m tests.benchmarks step
+
+4,096 planted rows of 576 into 4,608 latents, k = 32: 2,304 features, 20 of them in a row. Medians
+of interleaved rounds, so that what else the machine does falls on all alike; then where the
+compiled steps spend their time, and how exactly the matrix product library multiplies.
+"""
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch.nn.functional import normalize
+
+from interp.sae.kernels import Backend, Rule, Weights, backends, compiledstep
+from interp.sae.kernels import update as update_module
+from interp.sae.kernels.update import Adam, update
+
+ROWS, D_IN, LATENTS, K = 4096, 576, 4608, 32
+FEATURES, ACTIVE = 2304, 20
+ROUNDS = 7
+NAMES = {
+    "dense": "textbook autograd",
+    "sparse": "plain torch, sparse",
+    "compiled": "compiled",
+    "compiled-bfloat16": "compiled, bfloat16 search",
+}
+RULE = Rule(k=K, per="row", aux_k=0, aux_coefficient=0.0)
+
+
+def planted() -> torch.Tensor:
+    """Rows of norm √d_in, as the trainer scales them."""
+    draw = torch.Generator().manual_seed(0)
+    features = normalize(torch.randn(FEATURES, D_IN, generator=draw), dim=1)
+    present = torch.rand(ROWS, FEATURES, generator=draw) < ACTIVE / FEATURES
+    x = (torch.rand(ROWS, FEATURES, generator=draw) + 0.5) * present @ features
+    return x * D_IN**0.5 / x.norm(dim=1).mean()
+
+
+def fresh() -> Weights:
+    decoder = normalize(torch.randn(LATENTS, D_IN, generator=torch.Generator().manual_seed(1)))
+    return Weights(decoder.clone(), torch.zeros(LATENTS), decoder, torch.zeros(D_IN))
+
+
+def plain(backend: Backend, x: torch.Tensor) -> Callable[[], object]:
+    """Projection, torch's fused Adam, renormalisation, each over all weights."""
+    weights = fresh()
+    tensors = [tensor for _, tensor in weights.items()]
+    adam = torch.optim.Adam(tensors, lr=1e-3, fused=True)
+
+    def step() -> None:
+        gradients = backend.step(weights, x, RULE, D_IN).gradients
+        along = (gradients.decoder * weights.decoder).sum(dim=1, keepdim=True)
+        gradients.decoder.addcmul_(along, weights.decoder, value=-1)
+        for tensor, (_, gradient) in zip(tensors, gradients.items(), strict=True):
+            tensor.grad = gradient
+        adam.step()
+        weights.decoder.div_(weights.decoder.norm(dim=1, keepdim=True))
+
+    return step
+
+
+def in_one_pass(backend: Backend, x: torch.Tensor) -> Callable[[], object]:
+    """The optimiser's one pass of `interp.sae.kernels.update`."""
+    weights = fresh()
+    moments = [(torch.zeros_like(t), torch.zeros_like(t)) for _, t in weights.items()]
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        adam = Adam(lr=1e-3, step=done)
+        gradients = backend.step(weights, x, RULE, D_IN).gradients
+        pairs = zip(weights.items(), gradients.items(), moments, strict=True)
+        for (name, weight), (_, gradient), (mean, square) in pairs:
+            shape = (-1, weight.shape[-1])
+            four = (tensor.view(shape) for tensor in (weight, gradient, mean, square))
+            update(*four, adam, unit_rows=name == "decoder")
+
+    return step
+
+
+@contextmanager
+def measured(parts: dict[str, float]) -> Iterator[None]:
+    """Add up the seconds that a compiled step's parts take."""
+
+    def timed(function: Callable[..., Any], name: str | None = None) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            result = function(*args, **kwargs)
+            parts[name or args[0].__name__.strip("_")] += time.perf_counter() - start
+            return result
+
+        return call
+
+    with (
+        patch.object(torch, "mm", timed(torch.mm, "encode")),
+        patch.object(compiledstep, "share", timed(compiledstep.share)),
+        patch.object(update_module, "share", timed(update_module.share)),
+        patch.object(compiledstep, "by_latent", timed(compiledstep.by_latent, "sort")),
+    ):
+        yield
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    x = planted()
+    steps: dict[str, Callable[[], object]] = {}
+    for name in NAMES:
+        way = in_one_pass if name.startswith("compiled") else plain
+        steps[name] = way(backends()[name](), x)
+        seconds(steps[name])  # warm from here on
+    rounds = [{name: seconds(step) for name, step in steps.items()} for _ in range(ROUNDS)]
+    print(f"{torch.get_num_threads()} threads, medians (fastest) of {ROUNDS} rounds in turns")
+    for name, label in NAMES.items():
+        taken = [each[name] for each in rounds]
+        ratio = statistics.median(each["dense"] / each[name] for each in rounds)
+        print(
+            f"  {label:26} {statistics.median(taken) * 1e3:7.1f} ms ({min(taken) * 1e3:.1f})"
+            f"  {ratio:5.2f} times textbook autograd"
+        )
+    for name in ("compiled", "compiled-bfloat16"):
+        parts: dict[str, float] = defaultdict(float)
+        with measured(parts):
+            whole = sum(seconds(steps[name]) for _ in range(ROUNDS))
+        parts["other"] = whole - sum(parts.values())
+        split = ", ".join(f"{part} {taken / ROUNDS * 1e3:.1f}" for part, taken in parts.items())
+        print(f"  {NAMES[name]}, ms: {split}")
+    products()
+
+
+def products() -> None:
+    """What each setting of float32 products really computes here."""
+    draw = torch.Generator().manual_seed(2)
+    a, b = torch.randn(1024, D_IN, generator=draw), torch.randn(D_IN, LATENTS, generator=draw)
+    exact = a.double() @ b.double()
+    before = torch.get_float32_matmul_precision()
+    try:
+        for setting in ("highest", "high", "medium"):
+            torch.set_float32_matmul_precision(setting)
+            error = float((a @ b - exact).norm() / exact.norm())
+            taken = min(seconds(lambda: a @ b) for _ in range(5))
+            speed = 2 * a.numel() * LATENTS / taken / 1e9
+            print(f"  float32 products, {setting}: error {error:.1e}, {speed:,.0f} GFLOP/s")
+    finally:
+        torch.set_float32_matmul_precision(before)
