@@ -1,5 +1,6 @@
 # Two commands:  make demo   and   make test.   `make setup` is the part of both that only installs.
-# DEMO_ARGS goes to `interp demo` (try `make demo DEMO_ARGS=--no-app`), TEST_ARGS to pytest.
+# DEMO_ARGS goes to `interp demo` (try `make demo DEMO_ARGS=--no-app`), TEST_ARGS to pytest,
+# TEST_JOBS says how many processes run the tests.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,6 +10,7 @@ DEV := $(VENV)/.installed-dev
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO_ARGS ?=
 TEST_ARGS ?=
+TEST_JOBS ?= 2
 
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test test-slow lint bench clean
@@ -42,8 +44,9 @@ lint: setup
 	$(BIN)/lint-imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# One thread a process: two processes that use two threads each get in each other's way.
 test: setup lint
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_JOBS) --dist loadfile $(TEST_ARGS)
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow $(TEST_ARGS)

@@ -82,7 +82,9 @@ def dictionaries(workspace: Workspace) -> list[inventory.Item]:
     """The workspace's dictionaries; looked at again when one appears, changes or goes."""
     folders = (workspace.root / "dictionaries").glob("*/*/*")
     names = ("", "config.json", "metrics.json")
-    return _dictionaries(workspace, stamp([path / name for path in sorted(folders) for name in names]))
+    return _dictionaries(
+        workspace, stamp([path / name for path in sorted(folders) for name in names])
+    )
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
@@ -102,9 +104,13 @@ def _lab(workspace: Workspace, _: Stamp) -> list[inventory.Item]:
 
 
 def runs(workspace: Workspace) -> list[Run]:
-    """The trainings of a workspace; each log is read again once it has grown."""
-    folders = [item.path for item in dictionaries(workspace)]
-    return [_run(stamp([path / "config.json", path / "log.jsonl"]), path) for path in folders]
+    """The trainings of a workspace; only finished ones are kept, the others grow."""
+    return [
+        read_run(item.path)
+        if item.state == "unfinished"
+        else _run(stamp([item.path / "config.json", item.path / "log.jsonl"]), item.path)
+        for item in dictionaries(workspace)
+    ]
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)

@@ -118,7 +118,7 @@ def ecdf(
     return {
         "animation": False,
         "grid": _GRID,
-        "legend": {"top": 0, "left": 0, "itemWidth": 22, "itemHeight": 8},
+        "legend": {"top": 0, "left": 0, "itemWidth": 22, "itemHeight": 8, "type": "scroll"},
         "tooltip": {"trigger": "axis"},
         "xAxis": {"type": "value", "name": label, "scale": True, **_axis()},
         "yAxis": {"type": "value", "min": 0, "max": 1, "name": "share of units", **_axis(44)},

@@ -5,6 +5,7 @@ and never a traceback: *ready*, *unfinished* (its job has not ended) and *unread
 damaged or written by a newer version; the note says which).
 """
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,27 @@ def tables(workspace: Workspace) -> list[Item]:
     root = workspace.root / "units"
     found = sorted(path for path in root.glob("*/*/*") if path.is_file() and _shown(path))
     return [_guarded(path, "/".join(path.relative_to(root).parts), _table) for path in found]
+
+
+def stale(items: Iterable[Item], workspace: Workspace) -> dict[str, str]:
+    """Unit tables whose store is gone or another one by now, by name, with what follows."""
+    digests: dict[str, str] = {}
+    found: dict[str, str] = {}
+    for item in items:
+        if item.state != "ready":
+            continue
+        name = str(item.facts["store"])
+        if name not in digests:
+            try:
+                manifest = (workspace.store(name) / "manifest.json").read_bytes()
+                digests[name] = hashlib.sha256(manifest).hexdigest()
+            except (OSError, InterpError):
+                digests[name] = ""
+        if not digests[name]:
+            found[item.name] = f"store {name} is gone: figures only, no contexts"
+        elif digests[name] != item.facts["store_digest"]:
+            found[item.name] = f"store {name} was captured again since; `interp extract` it again"
+    return found
 
 
 def lab(workspace: Workspace) -> list[Item]:
@@ -199,6 +221,7 @@ def _table(path: Path, name: str) -> Item:
         "rows": table.rows,
         "kind": table.kind,
         "store": table.store,
+        "store_digest": table.store_digest,
     }
     facts["provenance"] = table.provenance
     return Item(name=name.removesuffix(".h5"), path=path, facts=facts)

@@ -78,11 +78,17 @@ def head(address: Address, table: UnitTable, values: Mapping[str, float], dark: 
     scored = f"z {figure('monoscore_z')} on {figure('scored_rows')} scored tokens"
     null = f"null {figure('monoscore_null')} ± {figure('monoscore_null_sd')}"
     tokens = f"{parts.number(int(values['active']))} of {table.rows:,} tokens"
+    above = values.get("monosemanticity_control", float("nan"))
+    newer = [
+        ("above controls", parts.percent(above), "random directions of like density"),
+        ("effective senses", figure("senses_effective"), f"stability {figure('senses_stability')}"),
+    ]
     st.html(
         parts.facts(
             [
                 ("monosemanticity", figure("monosemanticity"), scored),
                 ("MonoScore", figure("monoscore"), null),
+                *(newer if "senses_effective" in values else []),
                 ("density", parts.percent(values["density"]), tokens),
                 ("strongest activation", figure("max"), ""),
                 ("mean activation", figure("mean"), f"± {figure('std')}"),
@@ -122,13 +128,15 @@ def domains(table: UnitTable, address: Address, dark: bool) -> None:
 def logits(table: UnitTable, unit: int, store: ActivationStore) -> None:
     """Tokens that writing this unit's direction makes more and less likely."""
     if not table.has_logits:
-        st.caption("No logit lens: this site does not write to the residual stream directly.")
+        st.caption(
+            "No logit lens: this site does not write to the residual stream directly, or the units "
+            "were measured without the model."
+        )
         return
     sides = (("Promotes", table.promoted(unit)), ("Suppresses", table.suppressed(unit)))
     for column, (title, pairs) in zip(st.columns(2), sides, strict=True):
         lines = "".join(
-            f"<span>{chip(words.word(store, token))}</span>"
-            f'<span class="v">{value:+.2f}</span>'
+            f'<span>{chip(words.word(store, token))}</span><span class="v">{value:+.2f}</span>'
             for token, value in pairs
         )
         with column:

@@ -23,7 +23,7 @@ def number(value: object, digits: int = 3) -> str:
     return f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
 
 
-def plain_title(words: object) -> str:
+def literal(words: object) -> str:
     """Words that a file gave, for a place that reads Markdown: nothing in them is markup."""
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+-.!|~$:" else c for c in str(words))
 
@@ -81,7 +81,7 @@ def rows(header: Sequence[str], body: Iterable[Sequence[str]], numeric: Iterable
 
 def state(name: str, note: str) -> str:
     """The state of an artefact as a tag, with why."""
-    kind = {"ready": "good", "unfinished": "warn"}.get(name, "bad")
+    kind = {"ready": "good", "unfinished": "warn", "stale": "warn"}.get(name, "bad")
     why = f'<div class="why">{text(note)}</div>' if note else ""
     return tag(name, kind) + why
 

@@ -14,18 +14,19 @@ from interp.features.table import UnitTable
 def remarks(table: UnitTable, address: Address) -> None:
     """What was noted about a unit, and a form to note more."""
     path = notes.path_of(table.path)
+    place = st.empty()
+    with st.expander("Your note", icon=":material/edit:"):
+        _form(table, address, _cache.noted(path).get(address.index))
     note = _cache.noted(path).get(address.index)
     if note is not None:
-        st.html(said(note, table))
-    with st.expander("Your note" if note is None else "Change your note", icon=":material/edit:"):
-        _form(table, address, note)
+        place.html(said(note, table))
 
 
-def said(note: Note, table: UnitTable | None = None) -> str:
+def said(note: Note, table: UnitTable) -> str:
     """A note as HTML, with a warning if it was made on other units than the table's."""
     stars = "★" * (note.rating or 0)
     meant = f' <span class="why">{RATINGS[note.rating - 1]}</span>' if note.rating else ""
-    other = table is not None and note.table not in ("", table.key)
+    other = note.table not in ("", table.key)
     warning = parts.tag("noted on another version of this table", "warn") if other else ""
     return (
         f'<div class="note"><b>{parts.text(plain(note.label, notes.LONGEST))}</b> '
@@ -62,5 +63,3 @@ def _form(table: UnitTable, address: Address, note: Note | None) -> None:
         notes.append(notes.path_of(table.path), new)
     except InterpError as error:
         st.error(str(error))
-        return
-    st.rerun(scope="fragment")

@@ -43,7 +43,7 @@ def look(number: int, dark: bool) -> tuple[str, str, str]:
     return (
         mark.colour(dark),
         DASHES[number // _COLOURS % len(DASHES)],
-        _SYMBOLS[(number + number // _COLOURS) % len(_SYMBOLS)],
+        _SYMBOLS[(number + 2 * (number // _COLOURS)) % len(_SYMBOLS)],
     )
 
 

@@ -10,7 +10,11 @@ import numpy as np
 
 from interp.store import ActivationStore
 
-POSITIONS = "This store has no token text, so positions within its runs stand in the place of words"
+POSITIONS = "No token text in this store: positions within its runs stand where words would."
+UNKNOWN = (
+    "This store was imported without token ids. Activations, densities and histograms stand; "
+    "scores, rules and senses compare tokens and contexts, so here they mean nothing."
+)
 
 
 def has_text(store: ActivationStore) -> bool:

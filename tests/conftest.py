@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 # Before torch or transformers are imported anywhere.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -34,6 +35,8 @@ def real_workspace():
 
     place = os.environ.get("INTERP_TEST_WORKSPACE")
     workspace = Workspace.at(place or Path.home() / ".cache" / "interp-tests")
-    fetch_corpus("library", workspace)
-    fetch_model("smollm2-135m", workspace)
+    workspace.root.mkdir(parents=True, exist_ok=True)
+    with FileLock(workspace.root / "fetching.lock"):  # several processes run tests
+        fetch_corpus("library", workspace)
+        fetch_model("smollm2-135m", workspace)
     return workspace

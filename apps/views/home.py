@@ -1,12 +1,16 @@
 """Home: what the workspace holds, in which state, and what to look at first."""
 
+from urllib.parse import quote
+
 import streamlit as st
 
-from apps import _cache, inventory, parts
+from apps import _cache, inventory, parts, underway
 from apps.inventory import Item
 from apps.navigation import link
 from apps.theme import marks, unit_noun
 from interp.workspace import Workspace
+
+UNDER_WAY = ("running", "stopped")
 
 
 def show() -> None:
@@ -16,15 +20,17 @@ def show() -> None:
     st.html('<div class="unit-title"><h1>Workbench</h1></div>')
     st.html(f'<p class="addr">workspace <b>{parts.text(workspace.root)}</b></p>')
     shelves = {
-        "Unit tables": (tables, _units),
-        "Dictionaries": (inventory.dictionaries(workspace), _dictionaries),
+        "Unit tables": (tables, lambda items: _units(items, inventory.stale(items, workspace))),
+        "Dictionaries": (_cache.dictionaries(workspace), _dictionaries),
         "Activation stores": (inventory.stores(workspace), _stores),
         "Models": (inventory.models(workspace), _models),
+        "Lab": (_cache.lab(workspace), _lab),
     }
     if not any(items for items, _ in shelves.values()):
         _empty()
         return
     _sites(tables)
+    _running(workspace)
     for title, (items, draw) in shelves.items():
         st.subheader(f"{title} · {len(items)}", anchor=False)
         if items:
@@ -38,6 +44,7 @@ _COMMANDS = {
     "Dictionaries": "<code>interp train STORE SITE</code> trains one",
     "Activation stores": "<code>interp capture MODEL SITE</code> writes one",
     "Models": "<code>interp models get smollm2-135m</code> fetches one",
+    "Lab": "<code>interp lab run pentagon</code> reproduces a published result",
 }
 
 
@@ -80,7 +87,22 @@ def _sites(tables: list[Item]) -> None:
                 link("units", "Browse its units", ":material/scatter_plot:", site=f"{model}/{site}")
 
 
-def _units(items: list[Item]) -> str:
+def _running(workspace: Workspace) -> None:
+    """Trainings that have not ended, with the way to their curves."""
+    found = [run for run in _cache.runs(workspace) if run.state() in UNDER_WAY]
+    if not found:
+        return
+    st.subheader("Trainings under way", anchor=False)
+
+    def draw() -> None:
+        underway.bars([run for run in _cache.runs(workspace) if run.state() in UNDER_WAY])
+
+    st.fragment(draw, run_every=underway.every(found))()
+    for site in sorted({run.site for run in found}):
+        link("training", f"Curves of {parts.literal(site)}", ":material/show_chart:", site=site)
+
+
+def _units(items: list[Item], stale: dict[str, str]) -> str:
     return parts.rows(
         ["table", "units", "tokens", "store", "state"],
         (
@@ -89,7 +111,9 @@ def _units(items: list[Item]) -> str:
                 parts.number(item.facts.get("units")),
                 parts.number(item.facts.get("rows")),
                 parts.text(item.facts.get("store", "")),
-                parts.state(item.state, item.note),
+                parts.state("stale", stale[item.name])
+                if item.name in stale
+                else parts.state(item.state, item.note),
             ]
             for item in items
         ),
@@ -146,6 +170,35 @@ def _models(items: list[Item]) -> str:
             for item in items
         ),
     )
+
+
+def _lab(items: list[Item]) -> str:
+    return parts.rows(
+        ["result", "claim", "checks passed", "effort", "state"],
+        (
+            [
+                _result(item.name) if item.state == "ready" else parts.text(item.name),
+                parts.text(item.facts.get("claim", "")),
+                _passed(item),
+                parts.text(item.facts.get("effort", "")),
+                parts.state(item.state, item.note),
+            ]
+            for item in items
+        ),
+    )
+
+
+def _result(name: str) -> str:
+    return f'<a href="lab?result={quote(name)}" target="_self">{parts.text(name)}</a>'
+
+
+def _passed(item: Item) -> str:
+    if item.state != "ready":
+        return ""
+    checks = item.facts["checks"]
+    passed = sum(check["passed"] for check in checks)
+    kind = "good" if passed == len(checks) else "bad"
+    return parts.tag(f"{passed} of {len(checks)}", kind)
 
 
 def _made(item: Item, key: str) -> str:

@@ -52,7 +52,7 @@ def table(items: list[Item]) -> str:
 
 
 def _cells(check: dict[str, Any], effort: str) -> list[str]:
-    verdict = parts.tag("pass", "good") if check["passed"] else parts.tag("FAIL", "bad")
+    verdict = parts.tag("pass", "good") if check["passed"] else parts.tag(_failed(check), "bad")
     return [
         parts.text(check["quantity"]),
         parts.number(check["expected"], 4),
@@ -62,6 +62,11 @@ def _cells(check: dict[str, Any], effort: str) -> list[str]:
         str(len(check["values"])),
         f"{verdict} {parts.tag(effort)}",
     ]
+
+
+def _failed(check: dict[str, Any]) -> str:
+    below = check["low"] is not None and check["mean"] < check["low"]
+    return "FAIL, below" if below else "FAIL, above"
 
 
 def _range(low: float | None, high: float | None) -> str:
@@ -76,9 +81,7 @@ def _draw(item: Item) -> None:
     facts = item.facts
     dark = st.context.theme.type == "dark"
     st.subheader(item.name, anchor=False)
-    st.html(
-        f'<p class="lede">{parts.text(facts["claim"])} <i>{parts.text(facts["paper"])}</i></p>'
-    )
+    st.html(f'<p class="lede">{parts.text(facts["claim"])} <i>{parts.text(facts["paper"])}</i></p>')
     figures: list[dict[str, Any]] = facts["figures"]
     if not figures:
         st.caption("This result has no figure.")
@@ -99,7 +102,7 @@ def _figure(figure: dict[str, Any], key: str, dark: bool) -> None:
     x = Axis(name=figure["x"], log="x" in figure["log"])
     y = Axis(name=figure["y"], log="y" in figure["log"], gap=48)
     found: dict[str, list[list[float]]] = figure["series"]
-    st.markdown(f"**{parts.plain_title(figure['title'])}**")
+    st.markdown(f"**{parts.literal(figure['title'])}**")
     if figure["kind"] != "heatmap":
         spec = series.drawn(found, kind=figure["kind"], x=x, y=y, dark=dark)
         alt = f"{figure['y']} against {figure['x']}: {', '.join(found)}"
@@ -107,7 +110,7 @@ def _figure(figure: dict[str, Any], key: str, dark: bool) -> None:
         return
     for name, cells in found.items():
         if cells:
-            st.caption(parts.plain_title(name))
+            st.caption(parts.literal(name))
             alt = f"{name}: {len(cells)} cells over {figure['x']} and {figure['y']}"
             st.echarts_chart(
                 series.heatmap(cells, x=x, y=y), height=320, key=f"{key}-{name}", alt=alt

@@ -1,8 +1,11 @@
 """Training: curves of finished and running trainings, and what all dictionaries of a site reach."""
 
+import math
+from collections.abc import Mapping
+
 import streamlit as st
 
-from apps import _cache, parts, series
+from apps import _cache, parts, series, underway
 from apps.inventory import Item
 from apps.navigation import link
 from apps.runs import QUANTITIES, Curve, Run
@@ -33,9 +36,7 @@ def show() -> None:
         key="dictionary",
         bind="query-params",
     )
-    live = any(run.state() == "running" for run in mine)
-    # A running training is looked at again by itself; a finished one never.
-    st.fragment(_draw, run_every=2.0 if live else None)(workspace, site, tuple(chosen))
+    st.fragment(_draw, run_every=underway.every(mine))(workspace, site, tuple(chosen))
 
 
 def _site(places: list[str]) -> str:
@@ -57,23 +58,13 @@ def _site(places: list[str]) -> str:
 def _draw(workspace: Workspace, site: str, chosen: tuple[str, ...]) -> None:
     mine = [run for run in _cache.runs(workspace) if run.site == site]
     numbers = {run.dictionary: number for number, run in enumerate(mine)}
-    for run in mine:
-        _unfinished(run)
+    underway.bars(mine)
     dark = st.context.theme.type == "dark"
     shown = [run for run in mine if run.dictionary in chosen]
     _curves(shown, numbers, dark)
     items = [item for item in _cache.dictionaries(workspace) if item.name.startswith(f"{site}/")]
     st.subheader("What the dictionaries of this site reach", anchor=False)
     _pareto(items, numbers, dark)
-
-
-def _unfinished(run: Run) -> None:
-    state = run.state()
-    if state == "unreadable":
-        st.warning(f"`{run.dictionary}`: {run.note}", icon=":material/warning:")
-    elif state != "finished":
-        again = "" if state == "running" else "; the same `interp train` command continues it"
-        st.progress(run.progress or 0.0, f"`{run.dictionary}` {state}: {run.words()}{again}")
 
 
 def _curves(shown: list[Run], numbers: dict[str, int], dark: bool) -> None:
@@ -84,6 +75,10 @@ def _curves(shown: list[Run], numbers: dict[str, int], dark: bool) -> None:
         '<div class="prov">'
         + " ".join(_key(run, numbers[run.dictionary], dark) for run in shown)
         + " · lines: training batches · points: held-out rows</div>"
+    )
+    st.caption(
+        "Dead: on lines, latents that have not fired for long in training; on points, latents "
+        "silent on all held-out rows."
     )
     columns = st.columns(2)
     for place, quantity in enumerate(QUANTITIES):
@@ -96,7 +91,7 @@ def _curves(shown: list[Run], numbers: dict[str, int], dark: bool) -> None:
                     lines,
                     kind="line",
                     x=Axis(name="training tokens"),
-                    y=Axis(name=quantity, log=quantity == "loss", gap=48),
+                    y=Axis(name=quantity, log=_wide(lines), gap=48),
                     dark=dark,
                     numbers=numbers,
                     points=points,
@@ -106,6 +101,12 @@ def _curves(shown: list[Run], numbers: dict[str, int], dark: bool) -> None:
                 key=f"curve-{quantity}",
                 alt=f"{quantity} over training tokens; last: {last}",
             )
+
+
+def _wide(lines: Mapping[str, series.Points]) -> bool:
+    """Whether values span so much that only a logarithmic axis shows them all."""
+    values = [point[1] for found in lines.values() for point in found]
+    return bool(values) and min(values) > 0 and max(values) > 30 * min(values)
 
 
 def _key(run: Run, number: int, dark: bool) -> str:
@@ -141,10 +142,14 @@ def _pareto(items: list[Item], numbers: dict[str, int], dark: bool) -> None:
             dark=dark,
             numbers=numbers,
         )
+        # A lone point, or equal ones, would stretch the axes to nothing.
+        l0s, fves = zip(*measured.values(), strict=True)
+        spec["xAxis"] |= {"min": math.floor(0.9 * min(l0s)), "max": math.ceil(1.1 * max(l0s))}
+        spec["yAxis"] |= {"min": round(min(fves) - 0.02, 2), "max": round(max(fves) + 0.02, 2)}
         spec["series"].append(
             {
                 "type": "line",
-                "name": "best so far",
+                "name": "unbeaten",
                 "data": [list(point) for point in front],
                 "showSymbol": False,
                 "lineStyle": {"color": "#888", "width": 1, "type": "dashed"},

@@ -58,12 +58,16 @@ def _draw(workspace: Workspace, address: Address, table: UnitTable) -> None:
     values = {name: float(column[address.index]) for name, column in table.columns.items()}
     panels.steps(address, table)
     panels.head(address, table, values, dark)
-    found = table.meaning(address.index)
-    if found is not None and values["density"] > 0:
+    store, missing = panels.source(workspace, table)
+    dead = values["density"] == 0
+    found = None if dead else table.meaning(address.index)
+    if store is not None and not words.has_tokens(store):
+        st.warning(words.UNKNOWN, icon=":material/warning:")
+        found = None
+    if found is not None:
         meaning.rule(found, values)
     remarks.remarks(table, address)
-    store, missing = panels.source(workspace, table)
-    if values["density"] == 0:
+    if dead:
         st.info(
             f"This {unit_noun(address.basis)} is dead: active on none of {table.rows:,} tokens, so "
             "there are no contexts. What it would write to the model is still shown."
@@ -80,14 +84,14 @@ def _draw(workspace: Workspace, address: Address, table: UnitTable) -> None:
             if store is not None:
                 panels.logits(table, address.index, store)
         with right:
-            if store is not None:
+            if store is None:
+                st.warning(missing, icon=":material/link_off:")
+            else:
                 if not words.has_text(store):
-                    st.caption(f"{words.POSITIONS}.")
+                    st.caption(words.POSITIONS)
                 if found is not None:
                     meaning.senses(found, table, store, address, values, dark)
                 panels.strata(table, store, address.index, values["max"])
-            else:
-                st.warning(missing, icon=":material/link_off:")
         if found is not None:
             meaning.purity(found)
         panels.scores(table, values)

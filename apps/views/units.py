@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from apps import _cache, export, inventory, overview, preview, scores
+from apps import _cache, export, inventory, overview, panels, preview, scores, words
 from apps.listing import PAGE, Filter, Listing
 from apps.navigation import go, link
 from apps.notes import Note
@@ -47,7 +47,16 @@ def show() -> None:
     except InterpError as error:
         st.error(str(error))
         return
+    _warn(workspace, listing)
     _draw(workspace, listing)
+
+
+def _warn(workspace: Workspace, listing: Listing) -> None:
+    """Say so where a store knows no tokens, so that nobody reads meaning into its scores."""
+    table = _cache.table(workspace.units(listing.model, listing.site, listing.bases[0]))
+    store, _ = panels.source(workspace, table)
+    if store is not None and not words.has_tokens(store):
+        st.warning(words.UNKNOWN, icon=":material/warning:")
 
 
 def _place(places: list[str]) -> str:
@@ -69,11 +78,13 @@ def _place(places: list[str]) -> str:
 def _draw(workspace: Workspace, listing: Listing) -> None:
     dark = st.context.theme.type == "dark"
     look = marks(listing.bases)
-    wanted = _filter(listing)
+    bar = st.container(horizontal=True, vertical_alignment="bottom")
+    with bar:
+        wanted = _filter(listing)
     rows = listing.select(wanted)
     hidden = int((listing.columns["density"] == 0).sum()) if not wanted.dead else 0
     note = f", {hidden:,} dead hidden" if hidden else ""
-    st.caption(f"{len(rows):,} of {len(listing):,} units{note}")
+    bar.caption(f"{len(rows):,} of {len(listing):,} units{note}", width="content")
     if not len(rows):
         st.info("No unit passes these filters; widen them.")
         return
@@ -87,47 +98,47 @@ def _draw(workspace: Workspace, listing: Listing) -> None:
 
 def _filter(listing: Listing) -> Filter:
     names = scores.choices(listing.columns)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        bases = st.pills(
-            "Basis", listing.bases, selection_mode="multi", key="basis", bind="query-params"
-        )
-        column = st.selectbox(
-            "Score",
-            names,
-            names.index(SCORE) if SCORE in names else 0,
-            key="score",
+    bases = st.pills(
+        "Basis", listing.bases, selection_mode="multi", key="basis", bind="query-params"
+    )
+    column = st.selectbox(
+        "Score",
+        names,
+        names.index(SCORE) if SCORE in names else 0,
+        key="score",
+        bind="query-params",
+        width=230,
+        help="what the map, the distributions and the bounds are about",
+        on_change=_sort_by_score,
+    )
+    least = st.number_input(
+        "at least", value=None, key="least", bind="query-params", width=120, step=0.05
+    )
+    most = st.number_input(
+        "at most", value=None, key="most", bind="query-params", width=120, step=0.05
+    )
+    density = st.slider(
+        "Density, log10",
+        -7.0,
+        0.0,
+        (-7.0, 0.0),
+        0.25,
+        key="density",
+        bind="query-params",
+        width=220,
+        help="share of tokens on which a unit is active",
+    )
+    sought = None
+    if any(listing.rules):
+        sought = st.text_input(
+            "Rule contains",
+            key="words",
             bind="query-params",
-            width=230,
-            help="what the map, the distributions and the bounds are about",
+            width=200,
+            type="search",
+            placeholder="a token, a domain, …",
         )
-        least = st.number_input(
-            "at least", value=None, key="least", bind="query-params", width=120, step=0.05
-        )
-        most = st.number_input(
-            "at most", value=None, key="most", bind="query-params", width=120, step=0.05
-        )
-        density = st.slider(
-            "Density, log10",
-            -7.0,
-            0.0,
-            (-7.0, 0.0),
-            0.25,
-            key="density",
-            bind="query-params",
-            width=220,
-            help="share of tokens on which a unit is active",
-        )
-        words = ""
-        if any(listing.rules):
-            words = st.text_input(
-                "Rule contains",
-                key="words",
-                bind="query-params",
-                width=200,
-                type="search",
-                placeholder="a token, a domain, …",
-            )
-        dead = st.toggle("Dead units", key="dead", bind="query-params")
+    dead = st.toggle("Dead units", key="dead", bind="query-params")
     low, high = (10.0**edge for edge in density)
     return Filter(
         bases=tuple(bases),
@@ -136,8 +147,12 @@ def _filter(listing: Listing) -> Filter:
         most=most,
         density=(low, high),
         dead=dead,
-        words=(words or "").strip(),
+        words=(sought or "").strip(),
     )
+
+
+def _sort_by_score() -> None:
+    st.session_state["sort"] = st.session_state["score"]
 
 
 def _table(
@@ -154,17 +169,19 @@ def _table(
         )
         up = st.toggle("Smallest first", key="ascending", bind="query-params")
         page = st.pagination(-(-len(rows) // PAGE), key="page", bind="query-params")
-    chosen = st.multiselect(
-        "Columns", [*names, *preview.TEXTS], usual, key="columns", bind="query-params"
-    )
-    chosen = [*([by] if by not in (*chosen, "index") else []), *chosen]
+        with st.popover("Columns", icon=":material/view_column:"):
+            chosen = st.multiselect(
+                "Columns", [*names, *preview.TEXTS], usual, key="columns", bind="query-params"
+            )
+    asked = [by, *([score] if score != SCORE else [])]
+    chosen = [*(name for name in dict.fromkeys(asked) if name not in (*chosen, "index")), *chosen]
     ordered = listing.sort(rows, by, ascending=up)
     shown = ordered[(page - 1) * PAGE : page * PAGE]
     notes = _cache.notes(listing, workspace)
     tables = [
         _cache.table(workspace.units(listing.model, listing.site, each)) for each in listing.bases
     ]
-    definitions = {name: words for table in tables for name, words in table.scores.items()}
+    definitions = {name: what for table in tables for name, what in table.scores.items()}
     frame = preview.frame(workspace, listing, shown, look, chosen, notes)
     # A selection is a position: never carry it over to other rows.
     key = f"rows-{hash((shown.tobytes(), by, up))}"

@@ -27,7 +27,7 @@ VERBS = {
     "fit": "fit classical baselines (PCA, ICA, NMF, dictionary learning)",
     "extract": "measure the units of neurons, dictionaries and controls",
     "units": "list the units of a site, sorted by any column",
-    "evaluate": "judge a dictionary on held-out text",
+    "evaluate": "judge dictionaries and baselines on held-out text",
     "lab": "reproduce published results where the truth is known",
     "verify": "check an activation store byte by byte",
     "app": "browse the workspace in a web browser, on this machine only",

@@ -1,25 +1,54 @@
-"""``interp evaluate``: judge a dictionary on held-out text."""
+"""``interp evaluate``: judge dictionaries and classical baselines on held-out text."""
 
 import argparse
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from interp.cli.bars import bar
 from interp.cli.say import say
+from interp.cli.say import table as show
 from interp.cli.verify import model_source, store_path
 from interp.workspace import Workspace
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from interp.evaluate import Candidate
+    from interp.store import ActivationStore
+
 EXAMPLE = """\
-  interp evaluate smollm2-135m resid_post.9 batchtopk-4608-k32-s0 --windows 64"""
+  interp evaluate smollm2-135m resid_post.9 batchtopk-4608-k32-s0 --windows 64
+  interp evaluate shakespeare-1l mlp_post.0 --no-model --probe --shared"""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Declare what this verb takes."""
     parser.add_argument("store", help="name of a store in the workspace, or its folder")
     parser.add_argument("site", help="a site of that store, such as resid_post.9")
-    parser.add_argument("dictionary", help="name of a dictionary of that site")
+    parser.add_argument(
+        "dictionary",
+        nargs="*",
+        help="names of dictionaries (no transcoders) or fitted bases of that site; beside them "
+        "stand a random rotation, the neurons and every fitted basis at equal L0, and frozen "
+        "decoders if any are there [every dictionary]",
+    )
     parser.add_argument(
         "--windows", type=int, default=128, help="held-out windows for downstream loss [128]"
     )
+    parser.add_argument(
+        "--no-model", action="store_true", help="leave out downstream loss, which needs the model"
+    )
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="sparse probing as well: domains and languages read from 1 and 5 units",
+    )
+    parser.add_argument(
+        "--shared",
+        action="store_true",
+        help="shared and unique latents of the dictionaries as well, and their PW-MCC",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="governs every random choice [0]")
     parser.add_argument(
         "--model-dtype",
         default="float32",
@@ -31,25 +60,121 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Do it and return the result."""
-    from interp.errors import UnknownName
-    from interp.evaluate import evaluate, table
+    from interp.errors import ConfigError, UnknownName
+    from interp.evaluate import candidate, compare, table, variants
+    from interp.features.find import finished_dictionaries
+    from interp.features.fitted_files import fitted_bases, load_basis
     from interp.models import load_model
     from interp.sae import load_dictionary
+    from interp.sae.files import read_config
     from interp.store import ActivationStore
 
     workspace = Workspace.at(args.workspace)
     store = ActivationStore.open(store_path(workspace, args.store))
-    path = workspace.dictionary(store.model, args.site, args.dictionary)
-    known = [found.parent.name for found in path.parent.glob("*/weights.safetensors")]
-    if args.dictionary not in known:
-        remedy = f"`interp train {args.store} {args.site}` makes one."
-        raise UnknownName("dictionary", args.dictionary, known, remedy)
-    dictionary = load_dictionary(path, device=args.device or "cpu")
-    source = model_source(store.manifest)
-    model = load_model(source, workspace=workspace, device=args.device, dtype=args.model_dtype)
-    with bar(f"evaluate {args.dictionary}", "windows", args) as progress:
-        report = evaluate(
-            dictionary, store, model, folder=path, windows=args.windows, progress=progress
+    site = store.site(args.site).name
+    finished = [
+        name
+        for name, path in finished_dictionaries(workspace, store.model, site).items()
+        if not read_config(path)["origin"].get("target")  # a transcoder puts no row back
+    ]
+    paths = workspace.dictionary(store.model, site, "x").parent.glob("*/weights.safetensors")
+    dictionaries: dict[str, Path] = {path.parent.name: path.parent for path in sorted(paths)}
+    fitted = {
+        name: load_basis(path) for name, path in fitted_bases(workspace, store.model, site).items()
+    }
+    wanted = list(dict.fromkeys(args.dictionary)) or (finished or list(fitted))
+    known = [*dictionaries, *fitted]
+    for name in wanted or [""]:
+        if name not in known:
+            remedy = f"`interp train {args.store} {args.site}` makes one."
+            raise UnknownName("dictionary", name, known, remedy)
+
+    def face(name: str) -> "Candidate":
+        if name in fitted:
+            return candidate(fitted[name], name)
+        return candidate(load_dictionary(dictionaries[name], device=args.device or "cpu"), name)
+
+    several = [name for name in wanted if name in dictionaries]
+    if args.shared and len(several) < 2:
+        raise ConfigError("--shared compares dictionaries with each other; name at least two")
+    chosen = [face(name) for name in wanted]
+    frozen = [name for name in finished if "frozen" in name.split("-") and name not in wanted]
+    model = None
+    if not args.no_model:
+        source = model_source(store.manifest)
+        model = load_model(source, workspace=workspace, device=args.device, dtype=args.model_dtype)
+    with bar(f"evaluate {site}", "rows or windows", args) as progress:
+        reports = compare(
+            chosen,
+            store,
+            model,
+            fitted=list(fitted.values()),
+            beside=[face(name) for name in frozen],
+            windows=args.windows,
+            seed=args.seed,
+            progress=progress,
         )
-    say(args, table([report]))
-    return {"dictionary": args.dictionary, "metrics": report.to_dict()}
+    for name, report in zip(wanted, reports, strict=False):
+        if name in dictionaries:
+            report.write(dictionaries[name])
+    say(args, table(reports))
+    say(args, f"\n{variants(reports)}")
+    found: dict[str, Any] = {"reports": [report.to_dict() for report in reports]}
+    if args.probe:
+        found["probes"] = _probes(args, store, workspace, [*wanted, *frozen, *fitted])
+    if args.shared:
+        alive = [reports[wanted.index(name)].alive for name in several]
+        found["shared"] = _shared(args, [dictionaries[name] for name in several], alive)
+    if len(wanted) == 1:
+        found |= {"dictionary": wanted[0], "metrics": reports[0].to_dict()}
+    return found
+
+
+def _probes(
+    args: argparse.Namespace, store: "ActivationStore", workspace: Workspace, names: list[str]
+) -> list[dict[str, Any]]:
+    from interp.evaluate import probe
+    from interp.features import find_bases
+
+    bases = find_bases(store, args.site, ["neurons", "random", *names], workspace, args.seed)
+    with bar(f"probe {args.site}", "rows", args) as progress:
+        probes = probe(bases, store, seed=args.seed, progress=progress)
+    say(args, "\nsparse probing, held-out windows, 95 % intervals over documents")
+    rows: list[dict[str, Any]] = [
+        {
+            "label": each.label,
+            "k": each.k,
+            "basis": each.basis,
+            "AUROC": f"{each.auroc:.3f} [{each.auroc_low:.3f}, {each.auroc_high:.3f}]",
+            "balanced accuracy": f"{each.balanced_accuracy:.3f} "
+            f"[{each.balanced_accuracy_low:.3f}, {each.balanced_accuracy_high:.3f}]",
+            "documents": f"{each.documents} of {each.documents + each.others}",
+        }
+        for each in sorted(probes, key=lambda each: (each.label, each.k))
+    ]
+    show(args, rows)
+    return [each.to_dict() for each in probes]
+
+
+def _shared(
+    args: argparse.Namespace, folders: list[Path], alive: "list[np.ndarray]"
+) -> dict[str, Any]:
+    from interp.evaluate import shared
+    from interp.sae import load_dictionary
+
+    dictionaries = [load_dictionary(folder) for folder in folders]
+    names = [folder.name for folder in folders]
+    comparisons, stability = shared(dictionaries, names, alive=alive, seed=args.seed)
+    rows: list[dict[str, Any]] = []
+    for comparison in comparisons:
+        for each in (comparison.found, comparison.baseline):
+            row: dict[str, Any] = {"latents of": each.one, "in": each.other}
+            row |= {"nearest": each.nearest[0], "back": each.nearest[1], "matched": each.matched}
+            for threshold, share in zip(each.thresholds, each.share_nearest[0], strict=True):
+                row[f"shared {threshold:g}"] = share
+            rows.append(row)
+    say(args, "\nlatents that fire on held-out rows, cosine of their directions")
+    show(args, rows)
+    if stability is not None:
+        say(args, f"PW-MCC over all latents: {stability:.3f}")
+    return {"comparisons": [each.to_dict() for each in comparisons], "pw_mcc": stability}

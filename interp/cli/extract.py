@@ -44,6 +44,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     config = read_config(ExtractConfig, args)
     bases = find_bases(store, args.site, args.bases, workspace, seed=config.seed)
     source = model_source(store.manifest)
+    if not store.manifest.model_digest:
+        args.no_model = True  # imported activations: nothing says which weights made them
     model = None if args.no_model else load_model(source, workspace=workspace)
     with bar(f"extract {args.site}", "rows", args) as progress:
         units = extract(

@@ -17,7 +17,9 @@ EXAMPLE = """\
   interp train smollm2-135m resid_post.9 --architecture batchtopk --k 32 --expansion 8
   interp train shakespeare-1l mlp_post.0 --architecture topk --k 16 --latents 4096 --seed 1
   interp train shakespeare-1l mlp_post.0 --architecture topk,batchtopk --k 16,32,64 --lr 1e-3,2e-3
-  interp train shakespeare-1l mlp_post.0 --k 16,32 --seed 0,1,2 --data-seed 0"""
+  interp train shakespeare-1l mlp_post.0 --k 16,32 --seed 0,1,2 --data-seed 0
+  interp train smollm2-135m resid_post.9+mlp_post.9             # a crosscoder of both sites
+  interp train smollm2-135m mlp_post.9 --target resid_post.9    # a transcoder; also with --skip"""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +28,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
     known = architectures()
     parser.add_argument("store", help="name of a store in the workspace, or its folder")
-    parser.add_argument("site", help="a site of that store, such as resid_post.9")
+    parser.add_argument(
+        "site", help="a site of that store, such as resid_post.9, or several joined by +"
+    )
+    parser.add_argument(
+        "--target",
+        metavar="SITE",
+        help="train a transcoder: latents of the other site predict this one [no transcoder]",
+    )
     parser.add_argument(
         "--architecture",
         type=several(str, list(known)),
@@ -85,7 +94,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     store = ActivationStore.open(store_path(workspace, args.store))
     site = store.site(args.site)
     runs = grid(args.architecture, given(args))
-    called = names(site.width, runs)
+    called = names(site.width, runs, args.target)
     if args.out and len(runs) > 1:
         raise ConfigError(f"--out names one dictionary, not {len(runs)}; leave it out")
     called = [args.out] if args.out else called
@@ -93,6 +102,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     label = ",".join(args.architecture) if len(runs) == 1 else f"{len(runs)} dictionaries"
     with bar(f"train {label} {args.site}", "tok", args) as progress:
         how: dict[str, Any] = {"device": args.device, "trackers": args.log, "progress": progress}
+        how["target"] = args.target
         if len(runs) == 1:
             ((architecture, config),) = runs
             train(store, site.name, architecture, config, out=paths[0], **how)
@@ -108,6 +118,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             f"of {heldout['latents']:,} latents silent on {heldout['rows']:,} held-out rows; "
             f"{paths[0]}",
         )
+        for name, fve in heldout.get("fve_by_site", {}).items():
+            say(args, f"  FVE at {name}: {fve:.3f}")
         return result
     table(args, [_row(result) for result in results])
     say(args, f"measured on held-out rows; in {paths[0].parent}")

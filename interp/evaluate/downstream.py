@@ -15,7 +15,7 @@ The BOS token and attention sinks pass through unchanged in every variant, ablat
 dictionary is trained on them, and replacing them breaks the model whatever the dictionary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from interp.errors import ConfigError, DataError
+from interp.evaluate.candidate import Candidate, candidate
 from interp.evaluate.windows import Windows, heldout_windows
 from interp.models import LoadedModel
 from interp.progress import Progress, silent
@@ -35,7 +36,8 @@ from interp.store import ActivationStore, Site
 
 DRAWS = 1000
 """Bootstrap resamples of documents behind the interval of loss recovered."""
-VARIANTS = ("model", "dictionary", "mean", "zero")
+SHARED = ("model", "mean", "zero")
+"""What every candidate is compared with; one column of losses each, before the candidates'."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +82,15 @@ class Downstream:
 class _Sums:
     """Sums over each window's predicted tokens."""
 
-    losses: Float64[np.ndarray, "windows 4"]
-    kl: Float64[np.ndarray, " windows"]
+    losses: Float64[np.ndarray, "windows variants"]
+    """Of `SHARED`, then of each candidate."""
+    kl: Float64[np.ndarray, "windows candidates"]
     tokens: Float64[np.ndarray, " windows"]
     documents: Int[np.ndarray, " windows"]
 
 
 def downstream(
-    dictionary: Dictionary,
+    dictionary: Dictionary | Candidate,
     model: LoadedModel,
     store: ActivationStore,
     *,
@@ -100,7 +103,7 @@ def downstream(
     """Splice a dictionary into the model and measure next-token loss on held-out windows.
 
     Args:
-        dictionary: the dictionary.
+        dictionary: the dictionary, or a baseline as a `Candidate`.
         model: the model whose activations the store holds.
         store: held-out documents, the site's training mean and the sinks come from here.
         site: by default the dictionary's own.
@@ -110,9 +113,39 @@ def downstream(
         progress: told the windows done.
 
     Raises:
-        ConfigError: the store is of another model, or a number is below 1.
+        ConfigError: the store is of another model, a number is below 1, or a transcoder.
         UnknownName: no such site.
         DataError: no held-out windows, or mean ablation costs nothing (no loss to recover).
+    """
+    one = candidate(dictionary) if isinstance(dictionary, Dictionary) else dictionary
+    (found,) = downstream_many(
+        [one],
+        model,
+        store,
+        site=site,
+        windows=windows,
+        batch=batch,
+        seed=seed,
+        progress=progress,
+    )
+    return found
+
+
+def downstream_many(
+    candidates: Sequence[Candidate],
+    model: LoadedModel,
+    store: ActivationStore,
+    *,
+    site: str | None = None,
+    windows: int = 256,
+    batch: int = 8,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> list[Downstream]:
+    """The same for several candidates of one site; the model and its ablations run once for all.
+
+    Raises:
+        ConfigError, UnknownName, DataError: see `downstream`.
     """
     if windows < 1 or batch < 1:
         raise ConfigError(f"windows and batch must be at least 1, got {windows} and {batch}")
@@ -121,7 +154,9 @@ def downstream(
             f"store {store.name} was captured from {store.model}, not from {model.name}; "
             f"load {store.model}"
         )
-    place = store.site(site or dictionary.origin.site)
+    if not candidates:
+        return []
+    place = store.site(site or candidates[0].site)
     bos = store.manifest.bos
     groups = heldout_windows(store, bos, limit=windows, seed=seed)
     mean = torch.from_numpy(survey(store, place, seed=seed).mean)
@@ -131,7 +166,7 @@ def downstream(
         for start in range(0, len(group.tokens), batch):
             some = slice(start, start + batch)
             chunk = Windows(group.tokens[some], group.replaced[some], group.documents[some])
-            parts.append(_measure(dictionary, model, place, mean, chunk))
+            parts.append(_measure(candidates, model, place, mean, chunk))
             done += len(chunk.tokens)
             progress(done, total, "")
     sums = _Sums(
@@ -142,36 +177,41 @@ def downstream(
     )
     replaced = sum(int(group.replaced.sum()) for group in groups)
     positions = sum(group.tokens.size for group in groups)
-    return _summary(sums, replaced, positions - replaced, seed, place)
+    return [
+        _summary(sums, number, replaced, positions - replaced, seed, place)
+        for number in range(len(candidates))
+    ]
 
 
 @torch.inference_mode()
 def _measure(
-    dictionary: Dictionary, model: LoadedModel, site: Site, mean: Tensor, windows: Windows
+    candidates: Sequence[Candidate],
+    model: LoadedModel,
+    site: Site,
+    mean: Tensor,
+    windows: Windows,
 ) -> _Sums:
     tokens = torch.from_numpy(windows.tokens).to(model.device)
     mask = torch.from_numpy(windows.replaced).to(model.device)
-    device = dictionary.W_enc.device
-    replacements: dict[str, Callable[[Tensor], Tensor]] = {
-        "dictionary": lambda x: dictionary(x.to(device)),
-        "mean": lambda x: mean.to(x).expand_as(x),
-        "zero": torch.zeros_like,
-    }
+    ablations: list[Callable[[Tensor], Tensor]] = [
+        lambda x: mean.to(x).expand_as(x),
+        torch.zeros_like,
+    ]
     truth = model.forward(tokens)[:, :-1].float()
     losses = [_losses(truth, tokens)]
     reference = log_softmax(truth, dim=-1)
-    kl = np.zeros(len(tokens))
+    kl: list[np.ndarray] = []
     place = model.site(site.name)
-    for name in VARIANTS[1:]:
-        with model.substitute(place, splice(replacements[name], mask)):
+    for replacement in [*ablations, *candidates]:
+        with model.substitute(place, splice(replacement, mask)):
             logits = model.forward(tokens)[:, :-1].float()
         losses.append(_losses(logits, tokens))
-        if name == "dictionary":
+        if isinstance(replacement, Candidate):
             each = kl_div(log_softmax(logits, dim=-1), reference, reduction="none", log_target=True)
-            kl = each.sum(dim=(1, 2), dtype=torch.float64).cpu().numpy()
+            kl.append(each.sum(dim=(1, 2), dtype=torch.float64).cpu().numpy())
     return _Sums(
         losses=np.stack(losses, axis=1),
-        kl=kl,
+        kl=np.stack(kl, axis=1),
         tokens=np.full(len(tokens), tokens.shape[1] - 1.0),
         documents=windows.documents,
     )
@@ -197,9 +237,12 @@ def _losses(logits: Tensor, tokens: Tensor) -> np.ndarray:
     return each.view(len(tokens), -1).sum(dim=1, dtype=torch.float64).cpu().numpy()
 
 
-def _summary(sums: _Sums, replaced: int, passed: int, seed: int, site: Site) -> Downstream:
+def _summary(
+    sums: _Sums, number: int, replaced: int, passed: int, seed: int, site: Site
+) -> Downstream:
     count = sums.tokens.sum()
-    model, dictionary, mean, zero = (sums.losses.sum(axis=0) / count).tolist()
+    losses = sums.losses[:, [0, 1, 2, len(SHARED) + number]]
+    model, mean, zero, dictionary = (losses.sum(axis=0) / count).tolist()
     if mean <= model:
         raise DataError(
             f"ablating {site.name} to its mean does not raise the loss ({mean:.4f} against "
@@ -207,14 +250,14 @@ def _summary(sums: _Sums, replaced: int, passed: int, seed: int, site: Site) -> 
         )
     # Documents, not windows, are independent of each other.
     names, owner = np.unique(sums.documents, return_inverse=True)
-    per_document = np.zeros((len(names), len(VARIANTS)))
-    np.add.at(per_document, owner, sums.losses)
+    per_document = np.zeros((len(names), losses.shape[1]))
+    np.add.at(per_document, owner, losses)
     weights = np.random.default_rng([seed, 3]).multinomial(
         len(names), np.full(len(names), 1 / len(names)), size=DRAWS
     )
     drawn = weights @ per_document
-    gap = drawn[:, 2] - drawn[:, 0]
-    ratios = (drawn[:, 2] - drawn[:, 1])[gap > 0] / gap[gap > 0]
+    gap = drawn[:, 1] - drawn[:, 0]
+    ratios = (drawn[:, 1] - drawn[:, 3])[gap > 0] / gap[gap > 0]
     low, high = np.quantile(ratios, [0.025, 0.975]).tolist()
     return Downstream(
         ce=model,
@@ -225,7 +268,7 @@ def _summary(sums: _Sums, replaced: int, passed: int, seed: int, site: Site) -> 
         loss_recovered_low=low,
         loss_recovered_high=high,
         loss_recovered_zero=(zero - dictionary) / (zero - model) if zero > model else None,
-        kl=float(sums.kl.sum() / count),
+        kl=float(sums.kl[:, number].sum() / count),
         tokens=int(count),
         windows=len(sums.tokens),
         documents=len(names),

@@ -65,7 +65,7 @@ class Basis(Protocol):
         ...
 
     def directions(self) -> Float[Tensor, "units width"]:
-        """What each unit stands for at the site, as a vector."""
+        """What each unit stands for at the site (see `written_site`), as a vector."""
         ...
 
     def label(self, index: int) -> str:
@@ -174,7 +174,9 @@ class DictionaryBasis:
         self.name = name or dictionary.config.label(dictionary.d_in)
         self.site, self.kind = dictionary.origin.site, dictionary.kind
         self.n_units = dictionary.n_latents
-        self.fingerprint = hash_tensors([tensor for _, tensor in sorted(dictionary.state_dict().items())])
+        self.fingerprint = hash_tensors(
+            [tensor for _, tensor in sorted(dictionary.state_dict().items())]
+        )
 
     def encode(self, x: Float[Tensor, "n width"]) -> Float[Tensor, "n units"]:
         """Latents of raw activations.
@@ -197,6 +199,11 @@ class DictionaryBasis:
     def label(self, index: int) -> str:
         """The index."""
         return str(index)
+
+
+def written_site(basis: Basis) -> str:
+    """The site that a basis' directions belong to: the one it reads, but a transcoder's target."""
+    return basis.dictionary.origin.writes if isinstance(basis, DictionaryBasis) else basis.site
 
 
 def neurons(store: ActivationStore, site: str) -> NeuronBasis:

@@ -23,7 +23,7 @@ import torch
 from interp.config import to_dict
 from interp.errors import ConfigError, DataError, FormatError
 from interp.features.accumulate import Accumulator, Pool, Rows
-from interp.features.bases import Basis, DictionaryBasis
+from interp.features.bases import Basis, DictionaryBasis, written_site
 from interp.features.config import ExtractConfig
 from interp.features.control import controls, percentiles
 from interp.features.find import finished_dictionary
@@ -236,6 +236,8 @@ def _check(bases: Sequence[Basis], store: ActivationStore, model: Lens | None) -
             f"store {store.name} was captured from {store.model}, not from {model.name}; load "
             f"{store.model}"
         )
+    for basis in bases if model is not None else ():
+        store.site(written_site(basis))  # the logit lens looks there
 
 
 def _key(basis: Basis, store: ActivationStore, model: Lens | None, config: ExtractConfig) -> str:

@@ -120,8 +120,8 @@ def fit_basis(
     check_rows(store, "train")
     if settings.components is not None and settings.components > place.width and kind in _FEW:
         raise ConfigError(
-            f"{kind} of {place.name} has at most {place.width} components, its width; ask for fewer "
-            f"than {settings.components}"
+            f"{kind} of {place.name} has at most {place.width} components, its width; ask for "
+            f"fewer than {settings.components}"
         )
     if kind == "nmf" and any_negative(store, place.name):
         raise ConfigError(
@@ -176,15 +176,15 @@ def _principal(
     from sklearn.decomposition import PCA
 
     found = PCA(svd_solver="full").fit(x)
-    values = found.singular_values_
-    rank = int((values > FLAT * values[0]).sum())
+    values = np.asarray(found.singular_values_, dtype=np.float64)
+    rank = int((values > FLAT * values.max()).sum())
     if config.components is not None and config.components > rank:
         raise ConfigError(
             f"the {len(x):,} sampled rows vary in {rank} directions only; ask for at most {rank} "
             "components or more rows"
         )
     kept = config.components or rank
-    return found.mean_, found.components_[:kept], values[:kept] / np.sqrt(len(x))
+    return found.mean_, np.asarray(found.components_)[:kept], values[:kept] / np.sqrt(len(x))
 
 
 def _pca(x: np.ndarray, config: FitConfig, progress: Progress) -> _Found:
@@ -206,7 +206,11 @@ def _ica(x: np.ndarray, config: FitConfig, progress: Progress) -> _Found:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", ConvergenceWarning)
             # A round starts from the unmixing the last one ended with, as if it had gone on.
-            ica = FastICA(whiten=False, w_init=unmixing, max_iter=turn).fit(whitened)
+            ica = FastICA(
+                whiten=False,  # type: ignore[reportArgumentType]
+                w_init=unmixing,
+                max_iter=turn,
+            ).fit(whitened)
         converged = not any(issubclass(each.category, ConvergenceWarning) for each in told)
         unmixing, done = ica.components_, done + ica.n_iter_
         progress(done, config.iterations, "converged" if converged else "")
@@ -235,7 +239,7 @@ def _nmf(x: np.ndarray, config: FitConfig, progress: Progress) -> _Found:
     while done < config.iterations and not converged:
         turn = min(ROUND, config.iterations - done)
         model = NMF(
-            n_components=count,
+            n_components=count,  # type: ignore[reportArgumentType]
             init="custom" if start else "nndsvda",
             max_iter=turn,
             random_state=config.seed,

@@ -91,7 +91,7 @@ def logits(
             return None
         with torch.no_grad():
             effect = model.logit_lens(written).detach().float().cpu()[:, :vocabulary]
-        columns["logit_kurtosis"][start : start + CHUNK] = _kurtosis(effect.double().numpy())
+        columns["logit_kurtosis"][start : start + CHUNK] = _kurtosis(effect.numpy())
         for unit, line in enumerate(effect.numpy(), start):
             columns["logit_agreement"][unit] = _agreement(line, *following.of(unit))
         count = min(TOKENS, effect.shape[1])
@@ -112,10 +112,10 @@ def logits(
 
 
 def _kurtosis(effect: Float[np.ndarray, "units vocab"]) -> Float[np.ndarray, " units"]:
-    centred = effect - effect.mean(axis=1, keepdims=True)
-    variance = (centred**2).mean(axis=1)
+    square = np.square(effect - effect.mean(axis=1, keepdims=True, dtype=np.float64))
+    variance = square.mean(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return (centred**4).mean(axis=1) / variance**2 - 3
+        return np.square(square).mean(axis=1) / variance**2 - 3
 
 
 def _agreement(effect: np.ndarray, after: np.ndarray, elsewhere: np.ndarray) -> float:

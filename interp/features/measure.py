@@ -11,7 +11,7 @@ import numpy as np
 
 from interp.features import control, labels, logits, monoscore, purity, rules, senses, tokens
 from interp.features.accumulate import Accumulator, Rows, histogram_edges
-from interp.features.bases import Basis
+from interp.features.bases import Basis, written_site
 from interp.features.config import ExtractConfig
 from interp.features.contexts import STRATA, choose, quantile_edges
 from interp.features.meanings import Meanings
@@ -62,6 +62,8 @@ class Measure:
     ) -> None:
         """Learn what rules, senses and silent rows need."""
         self._store, self._labels = store, rows.labels
+        # Imported rows may have no token ids; scores of what units fire on then have no meaning.
+        self._has_tokens = bool(store.manifest.vocabulary) or bool(store.tokens.any())
         self._scoring, self._config, self._model = scoring, config, model
         self._silent = Silent(store, rows.ranks)
         self._traits = Traits(store, rows.labels)
@@ -100,13 +102,17 @@ class Measure:
         lens, more = self._lens(basis, sample)
         columns |= more
         columns = {name: np.where(sample.enough, each, np.nan) for name, each in columns.items()}
+        mono = vars(scored)
+        if not self._has_tokens:
+            mono = {k: v if v.dtype.kind == "i" else v * np.nan for k, v in mono.items()}
+            shares = np.zeros_like(shares)
         columns |= {
             "density": active / max(stat.rows, 1),
             "active": active,
             "mean": mean,
             "std": std,
             "max": stat.max.numpy(),
-            **vars(scored),
+            **mono,
             "dead": active == 0,
             "rare": (active > 0) & (scored.scored_rows < config.least_active),
         }
@@ -153,7 +159,7 @@ class Measure:
         top_rows, _, top_values = stat.strongest.result()
         edges = quantile_edges(stat.counts, histogram_edges(), values, stat.max.numpy())
         active = stat.active
-        enough = active >= self._config.least_active
+        enough = (active >= self._config.least_active) & self._has_tokens
         return Sample(rows, ranks, values, top_rows, top_values, edges, active, enough)
 
     def _lens(self, basis: Basis, sample: Sample) -> tuple[Logits | None, dict[str, np.ndarray]]:
@@ -162,5 +168,6 @@ class Measure:
         store = self._store
         size = len(store.vocabulary) if store.manifest.vocabulary else None
         following = logits.Following(store, sample, self._silent)
-        found = logits.logits(basis, store.site(basis.site), self._model, following, size)
+        place = store.site(written_site(basis))
+        found = logits.logits(basis, place, self._model, following, size)
         return found if found is not None else (None, {})

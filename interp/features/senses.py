@@ -13,7 +13,8 @@ with two meanings counts as one sense of its unit. Vectors are those of
    contexts.
 2. Scale: two contexts count as alike if they are nearer than all but ``ALIKE`` of pairs of random
    rows of the store. That distance is the threshold; no number of senses is given.
-3. scikit-learn's agglomerative clustering with average linkage up to the threshold.
+3. Agglomerative clustering with average linkage up to the threshold; scipy's, which scikit-learn's
+   calls too, with checks that take longer than the clustering of so few rows.
 4. A sense is a cluster with at least ``LEAST_SHARE`` of the sampled active rows and ``LEAST_ROWS``
    rows. What lies in smaller clusters is *scattered*. No sense at all is a finding too.
 5. Share of a sense = its share of activation mass among the sampled active rows. Effective number
@@ -24,19 +25,15 @@ with two meanings counts as one sense of its unit. Vectors are those of
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, Float32, Int8, Int64
-from sklearn import config_context
-from sklearn.cluster import AgglomerativeClustering
-from sklearn.metrics import adjusted_rand_score
+from scipy.cluster.hierarchy import fcluster, linkage
 
 from interp.features.embeddings import ContextVectors
 from interp.features.labels import effective_number
 from interp.features.sample import Sample
-
-_Clustering: Any = AgglomerativeClustering  # its annotations forbid the documented None
 
 ALIKE = 0.05
 LEAST_SHARE, LEAST_ROWS = 0.05, 4
@@ -101,21 +98,6 @@ def senses(
         {name: np.full(units, np.nan) for name in SCORES},
     )
     scored = sample.scored()
-    # Thousands of small fits: scikit-learn's checks of each would take longer than the fits.
-    with config_context(assume_finite=True, skip_parameter_validation=True):
-        _fill(out, scored, sample, contexts, vectors, threshold, seed)
-    return out
-
-
-def _fill(
-    out: Senses,
-    scored: list[int],
-    sample: Sample,
-    contexts: np.ndarray,
-    vectors: ContextVectors,
-    threshold: float,
-    seed: int,
-) -> None:
     for start in range(0, len(scored), CHUNK):
         part = scored[start : start + CHUNK]
         rows = [_rows(sample, contexts, unit) for unit in part]
@@ -125,6 +107,7 @@ def _fill(
             distance = _distances(token[low:high], around[low:high])
             draw = np.random.default_rng([seed, 0x5E25, unit])
             _one(out, unit, own, distance, sample, contexts, threshold, draw)
+    return out
 
 
 def _one(
@@ -173,18 +156,20 @@ def _rows(sample: Sample, contexts: np.ndarray, unit: int) -> Int64[np.ndarray, 
 def _distances(
     token: Float[np.ndarray, "n d"], around: Float[np.ndarray, "n e"]
 ) -> Float[np.ndarray, "n n"]:
-    distance = (1 - token @ token.T).clip(0) * (1 - around @ around.T).clip(0)
+    # torch: numpy's matrix library wakes all its threads for products as small as these.
+    parts = (torch.from_numpy(np.ascontiguousarray(each)) for each in (token, around))
+    likeness = [(part @ part.T).numpy() for part in parts]
+    distance = np.maximum(1 - likeness[0], 0) * np.maximum(1 - likeness[1], 0)
     np.fill_diagonal(distance, 0)
     return (distance + distance.T) / 2
 
 
 def _clusters(distance: np.ndarray, threshold: float) -> Int64[np.ndarray, " n"]:
-    if len(distance) < 2:
-        return np.zeros(len(distance), np.int64)
-    model = _Clustering(
-        n_clusters=None, distance_threshold=threshold, metric="precomputed", linkage="average"
-    )
-    return model.fit(distance).labels_.astype(np.int64)
+    n = len(distance)
+    if n < 2:
+        return np.zeros(n, np.int64)
+    tree = linkage(distance[~np.tri(n, dtype=bool)], "average")
+    return fcluster(tree, threshold, "distance").astype(np.int64) - 1
 
 
 def _stability(
@@ -194,5 +179,21 @@ def _stability(
     for _ in range(HALVES):
         half = np.sort(draw.choice(len(cluster), len(cluster) // 2, replace=False))
         again = _clusters(distance[np.ix_(half, half)], threshold)
-        scores.append(float(adjusted_rand_score(cluster[half], again)))
+        scores.append(adjusted_rand(cluster[half], again))
     return float(np.mean(scores))
+
+
+def adjusted_rand(one: Int64[np.ndarray, " n"], other: Int64[np.ndarray, " n"]) -> float:
+    """Agreement of two clusterings, 1 if equal, 0 on average by chance (Hubert & Arabie 1985).
+
+    The same number as scikit-learn's ``adjusted_rand_score``, without its checks.
+    """
+
+    def pairs(counts: np.ndarray) -> float:
+        return float((counts * (counts - 1)).sum()) / 2
+
+    table = np.bincount(one * (int(other.max()) + 1) + other)
+    together, first, second = pairs(table), pairs(np.bincount(one)), pairs(np.bincount(other))
+    expected = first * second / max(pairs(np.array([len(one)])), 1)
+    most = (first + second) / 2
+    return 1.0 if most == expected else (together - expected) / (most - expected)

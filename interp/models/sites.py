@@ -17,11 +17,13 @@ HOOKS: Mapping[str, tuple[str, ...]] = {
     "resid_post": ("hook_out",),
     "attn_z": ("attn.o.hook_in",),
     "attn_out": ("attn.hook_out",),
+    "mlp_in": ("mlp.hook_in",),
     "mlp_post": ("mlp.out.hook_in",),
     "mlp_out": ("mlp.hook_out", "mlp.out.hook_out"),
 }
 """Short form of a kind of site → its canonical hook within a block, the first of them that fires.
 
+``mlp_in`` is what the MLP reads, after the norm before it; a transcoder maps it to ``mlp_out``.
 ``attn_z`` has the heads side by side: ``n_heads · d_head`` numbers; ``attn_z.5.h3`` is one of
 them. The middle of the residual stream is left out: TransformerLens' hook of that name is the
 input of a norm in some families. BERT's MLP is no module of its own, so that only the hook of its

@@ -1,13 +1,15 @@
 """Sparse autoencoders: store in, dictionary out.
 
 `train` runs an architecture (`TopK`, `JumpReLU`, ... see `architectures`) over a site of an
-activation store; `load_dictionary` reads the result; `reconstruction` measures it on held-out
-rows. A dictionary never knows its model.
+activation store, over several at once (a crosscoder) or from one to another (a transcoder);
+`load_dictionary` reads the result; `reconstruction` measures it on held-out rows. A dictionary
+never knows its model.
 """
 
 from interp.sae.architecture import Architecture, architectures, find_architecture
 from interp.sae.base import Dictionary, Origin
 from interp.sae.config import TrainConfig
+from interp.sae.crosscoder import relative_norms
 from interp.sae.files import load_dictionary, save_dictionary
 from interp.sae.kinds.batchtopk import BatchTopK
 from interp.sae.kinds.gated import Gated
@@ -40,6 +42,7 @@ __all__ = [
     "grid",
     "load_dictionary",
     "reconstruction",
+    "relative_norms",
     "save_dictionary",
     "train",
     "train_many",

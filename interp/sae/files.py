@@ -32,7 +32,7 @@ LOG, CHECKPOINT = "log.jsonl", "checkpoint.safetensors"
 
 def describe(dictionary: Dictionary) -> dict[str, Any]:
     """What a dictionary is: the part of config.json that `load_dictionary` needs."""
-    described = {
+    described: dict[str, Any] = {
         "kind": dictionary.kind,
         "d_in": dictionary.d_in,
         "architecture": to_dict(dictionary.config),
@@ -106,6 +106,8 @@ def load_dictionary(path: str | Path, *, device: str | torch.device = "cpu") -> 
         raise FormatError(f"{folder / CONFIG} is malformed ({error!r}); train again") from error
     except ConfigError as error:
         raise FormatError(f"{folder / CONFIG}: {error}") from error
+    if empty.parts and sum(part.width for part in empty.parts) != empty.d_out:
+        raise FormatError(f"{folder / CONFIG}: its parts are not {empty.d_out} wide; train again")
     tensors, _ = read_tensors(folder / WEIGHTS)
     expected = {name: tensor.shape for name, tensor in empty.state_dict().items()}
     found = {name: tensor.shape for name, tensor in tensors.items()}

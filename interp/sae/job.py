@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 
 from interp.config import from_dict, to_dict
@@ -16,6 +17,8 @@ from interp.sae import files
 from interp.sae.architecture import Architecture
 from interp.sae.base import Origin
 from interp.sae.config import TrainConfig
+from interp.sae.learner import Learner
+from interp.sae.transcoder import TranscoderLearner, TranscodingArchitecture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,14 @@ class Job:
     origin: Origin
     d_in: int
     folder: Path
+
+    def learner(self, device: torch.device) -> Learner:
+        """What trains it; weights not yet initialised."""
+        width = self.origin.target_width
+        if width is None:
+            return self.architecture.learner(self.d_in, device)
+        assert isinstance(self.architecture, TranscodingArchitecture)
+        return TranscoderLearner(self.architecture, self.d_in, width, device)
 
     def request(self) -> dict[str, Any]:
         """The part of config.json that names this run and no other."""

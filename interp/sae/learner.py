@@ -30,6 +30,7 @@ class Learner(ABC):
         latents: int,
         device: torch.device,
         extra: Mapping[str, tuple[int, ...]] | None = None,
+        d_out: int | None = None,
     ) -> None:
         """Weights of the right shapes, all zero until `initialise`.
 
@@ -38,14 +39,17 @@ class Learner(ABC):
             latents: number of latents.
             device: where they lie.
             extra: names and shapes of what this architecture trains besides the usual four.
+            d_out: width of what is written, if it is another than ``d_in``.
         """
+        self.frozen = False
+        """Whether the decoder stays as it was drawn."""
         self.progress = 1.0
         """The share of the run that is done, for schedules; the trainer sets it every step."""
         self.weights = Weights(
             encoder=torch.zeros(latents, d_in, device=device),
             b_enc=torch.zeros(latents, device=device),
-            decoder=torch.zeros(latents, d_in, device=device),
-            b_dec=torch.zeros(d_in, device=device),
+            decoder=torch.zeros(latents, d_out or d_in, device=device),
+            b_dec=torch.zeros(d_out or d_in, device=device),
             extra={name: torch.zeros(size, device=device) for name, size in (extra or {}).items()},
         )
 
@@ -79,17 +83,20 @@ class Learner(ABC):
     def constrain_gradients(self, gradients: Weights) -> None:
         """Remove from each decoder row's gradient the part along the row, in place.
 
-        A step along the row would be undone by `constrain_weights`, yet fill Adam's moments.
+        A step along the row would be undone by `constrain_weights`, yet fill Adam's moments. A
+        frozen decoder's gradient becomes zero.
         """
-        if not self.unit_rows:
+        if self.frozen:
+            gradients.decoder.zero_()
+        if self.frozen or not self.unit_rows:
             return
         rows = self.weights.decoder
         along = (gradients.decoder * rows).sum(dim=1, keepdim=True)
         gradients.decoder.addcmul_(along, rows, value=-1)
 
     def constrain_weights(self) -> None:
-        """Return the decoder's rows to unit norm, in place."""
-        if not self.unit_rows:
+        """Return the decoder's rows to unit norm, in place; a frozen one is left alone."""
+        if self.frozen or not self.unit_rows:
             return
         rows = self.weights.decoder
         rows.div_(rows.norm(dim=1, keepdim=True).clamp_min_(torch.finfo(rows.dtype).tiny))

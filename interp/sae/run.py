@@ -183,7 +183,7 @@ class Run:
             "aux": float(result.aux),
             "l0": float(result.l0),
             "dead": int(self.trainer.dead().sum()),
-            "lr": self.trainer.optimizer.param_groups[0]["lr"],
+            "lr": self.trainer.optimizer.lr,
         }
 
 
@@ -192,10 +192,10 @@ def _parts(store: ActivationStore, job: Job, data: Survey) -> tuple[Part, ...]:
     places = store.parts(store.site(job.origin.writes))
     if len(places) < 2:
         return ()
-    surveys = data.parts()[-len(places) :]
+    found = list(zip(data.parts(), data.centre().split(list(data.widths)), strict=True))
     return tuple(
-        Part(site=place.name, width=place.width, scale=usual_scale(part, part.centre()))
-        for place, part in zip(places, surveys, strict=True)
+        Part(site=place.name, width=place.width, scale=usual_scale(part, centre))
+        for place, (part, centre) in zip(places, found[-len(places) :], strict=True)
     )
 
 

@@ -71,13 +71,13 @@ class Scaling:
         if dictionary.origin.target is not None:
             d_in = dictionary.d_in
             source, target = _block(source, slice(d_in)), _block(source, slice(d_in, None))
-        inverse = 1 / target if target.ndim == 1 else torch.linalg.inv(target)
+        back = 1 / target if target.ndim == 1 else torch.linalg.inv(target).T  # M⁻ᵀ
         dictionary.W_enc.copy_(_rows(dictionary.W_enc.double().T, source).T)
-        dictionary.W_dec.copy_(_rows(dictionary.W_dec.double(), inverse.T))
-        dictionary.b_dec.copy_(_rows(dictionary.b_dec.double()[None], inverse.T)[0])
+        dictionary.W_dec.copy_(_rows(dictionary.W_dec.double(), back))
+        dictionary.b_dec.copy_(_rows(dictionary.b_dec.double()[None], back)[0])
         if dictionary.W_skip is not None:
             skip = _rows(dictionary.W_skip.double().T, source).T
-            dictionary.W_skip.copy_(_rows(skip, inverse.T))
+            dictionary.W_skip.copy_(_rows(skip, back))
         return dictionary
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from interp.errors import ConfigError
 from interp.sae.architecture import Architecture
 from interp.sae.base import Dictionary
-from interp.sae.kernels import Backend, Rule, StepResult, Weights, default_backend
+from interp.sae.kernels import Backend, Rule, StepResult, default_backend
 from interp.sae.learner import Learner, fold
 
 
@@ -97,7 +97,7 @@ class SparseLearner(Learner):
     ) -> None:
         """Empty weights; the device's default backend unless another is given."""
         super().__init__(d_in, config.width(d_in), device)
-        self.config = config
+        self.config, self.frozen = config, config.frozen_decoder
         self.per: Literal["row", "batch"] = per
         self.backend = backend or default_backend(device)
 
@@ -117,18 +117,6 @@ class SparseLearner(Learner):
     ) -> StepResult:
         """See `Learner.step`."""
         return self.backend.step(self.weights, x, self.rule, variance, dead)
-
-    def constrain_gradients(self, gradients: Weights) -> None:
-        """See `Learner.constrain_gradients`; a frozen decoder's gradient is zero."""
-        if self.config.frozen_decoder:
-            gradients.decoder.zero_()
-        else:
-            super().constrain_gradients(gradients)
-
-    def constrain_weights(self) -> None:
-        """See `Learner.constrain_weights`; a frozen decoder is not even normalised again."""
-        if not self.config.frozen_decoder:
-            super().constrain_weights()
 
     def dictionary(self, empty: Dictionary, scale: float) -> Dictionary:
         """See `Learner.dictionary`."""

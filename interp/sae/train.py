@@ -1,4 +1,4 @@
-"""Train dictionaries on a site of a store, so that they can be killed at any instant and run again.
+"""Train dictionaries on sites of a store, so that they can be killed at any instant and run again.
 
 1. Check every setting and name; look at the data once (`interp.sae.survey`).
 2. A folder that holds the same finished run is loaded and returned; one that holds the same run
@@ -12,6 +12,7 @@ further when a call broke off, the next lets the others catch up first.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ import torch
 from interp.config import from_dict, to_dict
 from interp.errors import ConfigError
 from interp.progress import Progress, silent
-from interp.sae.architecture import Architecture
+from interp.sae.architecture import Architecture, architectures
 from interp.sae.base import Dictionary, Origin
 from interp.sae.config import TrainConfig
 from interp.sae.job import Job, names
 from interp.sae.together import train_jobs
+from interp.sae.transcoder import TranscodingArchitecture
 from interp.store import ActivationStore, Site
+from interp.store.site import joint
 from interp.workspace import Workspace
 
 
@@ -36,6 +39,7 @@ def train(
     config: TrainConfig | None = None,
     *,
     out: str | Path | None = None,
+    target: str | None = None,
     workspace: Workspace | str | Path | None = None,
     device: str | torch.device | None = None,
     trackers: Sequence[str] = (),
@@ -46,11 +50,13 @@ def train(
 
     Args:
         store: a sealed store; its training rows without attention sinks are used.
-        site: the site's name.
+        site: the site's name, or several joined by ``+`` (`interp.sae.crosscoder`).
         architecture: such as ``TopK(k=32, expansion=8)``.
         config: the run; by default ``TrainConfig()``.
         out: the dictionary's folder, by default
             ``<workspace>/dictionaries/<model>/<site>/<architecture>-s<seed>``.
+        target: another site of the same rows, or several joined by ``+``: what a transcoder
+            predicts (`interp.sae.transcoder`); by default the site is reconstructed.
         workspace: where that lies, by default the current workspace.
         device: by default a GPU if there is one.
         trackers: "tensorboard" or "wandb", to be told what log.jsonl is told.
@@ -71,9 +77,9 @@ def train(
     place = store.site(site)
     config = from_dict(TrainConfig, {**to_dict(config or TrainConfig()), **overrides})
     if out is None:
-        (name,) = names(place.width, [(architecture, config)])
+        (name,) = names(place.width, [(architecture, config)], target)
         out = _root(workspace).dictionary(store.model, place.name, name)
-    job = _job(store, place, architecture, config, Path(out))
+    job = _job(store, place, target, architecture, config, Path(out))
     (dictionary,) = train_jobs(store, [job], device, trackers, progress)
     return dictionary
 
@@ -83,6 +89,7 @@ def train_many(
     site: str,
     runs: Sequence[tuple[Architecture, TrainConfig]],
     *,
+    target: str | None = None,
     workspace: Workspace | str | Path | None = None,
     device: str | torch.device | None = None,
     trackers: Sequence[str] = (),
@@ -98,6 +105,7 @@ def train_many(
         store: as for `train`, like all that follow.
         site: the site's name.
         runs: architecture and settings of each; `interp.sae.sweep.grid` makes such a list.
+        target: what transcoders predict.
         workspace: the dictionaries go to ``<workspace>/dictionaries/<model>/<site>/<name>`` with
             the names that `names` gives.
         device: by default a GPU if there is one.
@@ -114,8 +122,8 @@ def train_many(
     place = store.site(site)
     root = _root(workspace)
     jobs = [
-        _job(store, place, *run, root.dictionary(store.model, place.name, name))
-        for run, name in zip(runs, names(place.width, runs), strict=True)
+        _job(store, place, target, *run, root.dictionary(store.model, place.name, name))
+        for run, name in zip(runs, names(place.width, runs, target), strict=True)
     ]
     return train_jobs(store, jobs, device, trackers, progress)
 
@@ -125,10 +133,34 @@ def _root(workspace: Workspace | str | Path | None) -> Workspace:
 
 
 def _job(
-    store: ActivationStore, site: Site, architecture: Architecture, config: TrainConfig, out: Path
+    store: ActivationStore,
+    site: Site,
+    target: str | None,
+    architecture: Architecture,
+    config: TrainConfig,
+    out: Path,
 ) -> Job:
     architecture.check(site.width)
     if config.resample is not None and getattr(architecture, "frozen_decoder", False):
         raise ConfigError("resample rewrites decoder rows that frozen_decoder keeps; drop one")
     origin = Origin(model=store.model, site=site.name, store=store.name, store_digest=store.digest)
+    if target is not None:
+        place = store.site(target)
+        joint([*store.parts(site), *store.parts(place)])  # refuses a target that is also source
+        _check_transcoder(architecture, config)
+        origin = replace(origin, target=place.name, target_width=place.width)
+    elif architecture.skips():
+        raise ConfigError("skip is a path from a site to another; name the other with target")
     return Job(architecture=architecture, config=config, origin=origin, d_in=site.width, folder=out)
+
+
+def _check_transcoder(architecture: Architecture, config: TrainConfig) -> None:
+    if not isinstance(architecture, TranscodingArchitecture):
+        known = architectures().items()
+        able = " and ".join(kind for kind, cls in known if issubclass(cls, TranscodingArchitecture))
+        raise ConfigError(f"{architecture.kind} cannot predict another site; {able} can")
+    if config.resample is not None:
+        raise ConfigError(
+            "resample sets decoder rows along what is missing of the site that is read; a "
+            "transcoder writes to another, so leave it out"
+        )

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from interp.errors import FormatError
 from interp.sae.accumulate import accumulated
+from interp.sae.adam import Adam
 from interp.sae.base import Dictionary
 from interp.sae.config import TrainConfig
 from interp.sae.kernels import StepResult
@@ -59,15 +60,10 @@ class Trainer:
         self.matrix = None if matrix is None else matrix.to(learner.weights.b_dec.device)
         self.empty = empty
         self.done = 0
-        tensors = [tensor for _, tensor in learner.weights.items()]
-        self.device = tensors[0].device
+        self.device = learner.weights.b_dec.device
         self.silent = torch.zeros_like(learner.weights.b_enc, dtype=torch.int64)
         self.peak = config.peak_lr(len(self.silent))
-        # eps as Gao et al.: gradients of a loss near 1 over millions of weights are small.
-        betas = (config.beta1, config.beta2)
-        self.optimizer = torch.optim.Adam(
-            tensors, lr=self.peak, betas=betas, eps=6.25e-10, fused=True
-        )
+        self.optimizer = Adam(learner, config, self.peak)
 
     @property
     def scaling(self) -> Scaling:
@@ -97,16 +93,7 @@ class Trainer:
         self.learner.progress = self.done / self.config.steps()
         with computing(self.config.precision, self.device):
             result = accumulated(self.learner, x, self.variance, dead, self.config.micro_batch)
-        self.learner.constrain_gradients(result.gradients)
-        self.optimizer.param_groups[0]["lr"] = self.peak * self.config.rate(self.done)
-        pairs = zip(self.learner.weights.items(), result.gradients.items(), strict=True)
-        for (_, weight), (_, gradient) in pairs:
-            weight.grad = gradient
-        if self.config.clip is not None:
-            tensors = [weight for _, weight in self.learner.weights.items()]
-            torch.nn.utils.clip_grad_norm_(tensors, self.config.clip)
-        self.optimizer.step()
-        self.learner.constrain_weights()
+        self.optimizer.step(result.gradients, self.peak * self.config.rate(self.done))
         self.silent += len(x)
         self.silent[result.fired] = 0
         self.done += 1

@@ -1,4 +1,4 @@
-"""Transcoders: sparse latents of one site that predict another, such as an MLP's output from its input.
+"""Transcoders: sparse latents of one site that predict another, as an MLP's output from its input.
 
 Dunefsky, Chlenski, Nanda 2024, "Transcoders find interpretable LLM feature circuits", 2406.11944;
 with a skip path, Paulo, Shabalin, Belrose 2025, "Transcoders beat sparse autoencoders for
@@ -20,8 +20,9 @@ Decoder rows are free, as zero rows have no direction: their norms are trained a
 saved, because a norm moved to the encoder would change which pre-activations are the largest. A
 latent's value is therefore in units of its own row.
 
-The step is differentiated by autograd on dense [n, latents] arrays, about four of them at once:
-300 MB in float32 for 4,096 rows and 4,608 latents; ``micro_batch`` makes them smaller.
+The step is differentiated by autograd on dense [n, latents] arrays. With 4,096 rows, 576 to 576
+dimensions, 4,608 latents and a skip path it took 2.4 s on two cores, where an SAE of that size
+takes 0.55 s by the compiled kernels, and 690 MB; ``micro_batch`` divides the memory.
 """
 
 from abc import abstractmethod
@@ -81,24 +82,18 @@ class TranscoderLearner(Learner):
             d_out: width of the target.
             device: where they lie.
         """
-        self.progress = 1.0
-        self.config, self._d_in = config, d_in
+        extra = {"skip": (d_in, d_out)} if config.skip else None
+        super().__init__(d_in, config.width(d_in), device, extra, d_out)
+        self.frozen, self._d_in = config.frozen_decoder, d_in
         self._centre = torch.zeros(d_in, device=device)
         self._sparse = config.learner(d_in, device, TranscoderBackend(self._centre))
-        plain = self._sparse.weights
-        self.weights = self._sparse.weights = Weights(
-            encoder=plain.encoder,
-            b_enc=plain.b_enc,
-            decoder=torch.zeros(len(plain.b_enc), d_out, device=device),
-            b_dec=torch.zeros(d_out, device=device),
-            extra={"skip": torch.zeros(d_in, d_out, device=device)} if config.skip else {},
-        )
+        self._sparse.weights = self.weights
 
     def initialise(self, centre: Float[Tensor, " both"], generator: torch.Generator) -> None:
         """Random unit encoder rows, a prediction that is constant: the end of ``centre``."""
         rows = torch.randn(self.weights.encoder.shape, generator=generator, dtype=torch.float32)
         self.weights.encoder.copy_(rows / rows.norm(dim=1, keepdim=True))
-        if self.config.frozen_decoder:
+        if self.frozen:
             rows = torch.randn(self.weights.decoder.shape, generator=generator)
             self.weights.decoder.copy_(rows / rows.norm(dim=1, keepdim=True))
         self.weights.b_dec.copy_(centre[self._d_in :])
@@ -114,11 +109,6 @@ class TranscoderLearner(Learner):
     def state(self) -> dict[str, Tensor]:
         """See `Learner.state`."""
         return {**self._sparse.state(), "source_centre": self._centre}
-
-    def constrain_gradients(self, gradients: Weights) -> None:
-        """See `Learner.constrain_gradients`."""
-        if self.config.frozen_decoder:
-            gradients.decoder.zero_()
 
     @torch.no_grad()
     def dictionary(self, empty: Dictionary, scale: float) -> Dictionary:

@@ -48,9 +48,15 @@ def all_finite(stored: np.ndarray) -> bool:
 
 def decode(stored: np.ndarray, dtype: DType) -> np.ndarray:
     """Stored values as float32."""
-    if dtype != "bfloat16":
+    if dtype == "float16" and not all_finite(stored):
+        return stored.astype(np.float32)  # infinity and NaN stay what they are
+    if dtype == "float32":
         return stored.astype(np.float32, copy=False)
-    return (stored.astype(np.uint32) << 16).view(np.float32)
+    flat = np.ascontiguousarray(stored).reshape(-1)
+    out = np.empty(len(flat), np.float32)
+    for start in range(0, len(flat), BLOCK):
+        decode_finite(flat[start : start + BLOCK], dtype, out[start : start + BLOCK])
+    return out.reshape(stored.shape)
 
 
 def decode_finite(stored: np.ndarray, dtype: DType, out: np.ndarray) -> None:

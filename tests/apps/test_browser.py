@@ -1,5 +1,6 @@
 """The app as a person meets it: the real server, a real browser, links, keys and hostile tokens."""
 
+import csv
 import os
 import re
 import shutil
@@ -191,6 +192,35 @@ def test_hostile_tokens_stay_text(visit):
         assert inside.locator("script, img, style, b:not(.src b)").count() == 0
         assert visit.page.locator("[onerror], [onmouseover]").count() == 0
     assert "<script>" in visit.page.locator(".stMainBlockContainer").inner_text()
+
+
+def test_training_and_lab_draw_their_figures(visit):
+    visit.open(f"/training?site={MODEL}/{SITE}&dictionary={LATENTS}", ".st-key-pareto canvas")
+    assert visit.page.locator("canvas").count() >= 5
+    visit.open("/lab?result=pentagon", ".st-key-figure-pentagon-0 canvas")
+    visit.page.wait_for_selector("[class*=st-key-figure-pentagon-2] canvas")
+
+
+def test_a_note_survives_its_page(visit):
+    visit.open(f"/unit?unit={UNIT}/5", ".ctx-list")
+    visit.page.get_by_text("Your note").click()
+    visit.page.get_by_label("Label").fill("<img src=x onerror=\"document.title='pwned'\">")
+    visit.page.get_by_role("button", name="Save").click()
+    visit.page.wait_for_selector(".note")
+    visit.open(f"/unit?unit={UNIT}/5", ".note")
+    assert "<img src=x" in visit.page.locator(".note").inner_text()
+    assert visit.page.locator(".note img").count() == 0
+    with visit.page.expect_download() as download:
+        visit.open(
+            f"/units?site={MODEL}/{SITE}&basis=neurons&sort=index", "[data-testid=stDataFrame]"
+        )
+        visit.page.get_by_role("button", name="CSV of").click()
+    with Path(download.value.path()).open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 47
+    labels = {line["address"]: line["label"] for line in lines}
+    assert labels.pop(f"{UNIT}/5").startswith("<img src=x")
+    assert set(labels.values()) == {""}
 
 
 def test_out_of_range_unit_is_answered(visit):

@@ -48,6 +48,17 @@ def test_foreign_and_half_written_files_have_their_own_state(own, show):
     assert "is no manifest" in page or "is not an activation store" in page
 
 
+def test_tables_of_another_store_are_stale_and_still_browsable(own, show):
+    manifest = own.store(MODEL) / "manifest.json"
+    manifest.write_text(manifest.read_text() + " ")
+    page = shown(show())
+    assert page.count(">stale<") == 3
+    assert f"store {MODEL} was captured again since" in page
+    manifest.unlink()
+    assert f"store {MODEL} is gone" in shown(show())
+    assert len(show("units").dataframe[0].value) == PAGE
+
+
 def test_hostile_names_in_manifests_are_text(own, show):
     manifest = own.store(MODEL) / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"test"', '"<img src=x onerror=1>"'))
@@ -215,6 +226,7 @@ def test_hostile_tokens_are_inert_on_every_page(full, show):
     assert "&lt;script&gt;" in text
     for token in HOSTILE[:4]:
         assert token not in text
+    assert not re.search("<(script|img)", text)  # not even the part of one that a rule quotes
     assert "\u202e" not in text
     assert "‹U+202E›" in text
     assert len(max(pages, key=len)) < 200_000

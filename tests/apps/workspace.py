@@ -6,15 +6,18 @@ The figures are those of the activations that it makes up, so pages show consist
 latents each follow one word, the neurons several, the random directions none in particular.
 """
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from interp.features.meanings import Meanings
 from interp.features.table import UnitTable
 from interp.features.table_writer import Contexts, Domains, Header, Histogram, Logits, write_table
 from interp.files import write_json
+from interp.lab.result import Check, Expected, Figure, Result
 from interp.provenance import Provenance
 from interp.store import ActivationStore
 from interp.workspace import Workspace
@@ -59,11 +62,14 @@ def build(root: Path, *, rows: int = 3000, seed: int = 0) -> Workspace:
         workspace.store(MODEL), sites={SITE: 24}, rows=rows, documents=12, tokens=tokens,
         vocabulary=WORDS, bos=len(WORDS) - 1, context=64, model=MODEL,
     )  # fmt: skip
-    write_units(workspace, store, "neurons", senses(tokens, 48, 4, draw), signed=True)
-    write_units(workspace, store, LATENTS, senses(tokens, 96, 1, draw))
+    write_units(
+        workspace, store, "neurons", senses(tokens, 48, 4, draw), signed=True, meanings=True
+    )
+    write_units(workspace, store, LATENTS, senses(tokens, 96, 1, draw), meanings=True)
     write_units(workspace, store, "random", draw.gamma(0.3, 1.0, (rows, 24)) - 0.6)
     _dictionary(workspace, LATENTS, state="finished", fve=0.873, l0=3.9, loss_recovered=0.942)
     _dictionary(workspace, "topk-96-k4-s0", state="training")
+    write_result(workspace, "pentagon")
     write_json(
         workspace.model(MODEL) / "model.json", {"provenance": _made("train", seed).to_dict()}
     )
@@ -88,8 +94,9 @@ def write_units(
     *,
     signed: bool = False,
     logits: bool = True,
+    meanings: bool = False,
 ) -> UnitTable:
-    """Measure made-up activations and write their table."""
+    """Measure made-up activations and write their table, as of version 1 or with meanings."""
     values = np.maximum(activations, 0)
     values[:, DEAD] = 0
     n = values.shape[1]
@@ -101,8 +108,11 @@ def write_units(
     header = Header(
         model=MODEL, site=SITE, basis=basis, kind=basis.split("-")[0], signed=signed, n_units=n,
         rows=store.rows, store=store.name, store_digest=store.digest, corpus="library", key=basis,
-        provenance=_made("extract", 0),
-        scores={"monosemanticity": "(monoscore - null mean) / (1 - null mean)"},
+        provenance=_made("extract", 0, reservoir=128),
+        scores={
+            "monosemanticity": "(monoscore - null mean) / (1 - null mean)",
+            "senses": "experimental; number of clusters",
+        },
     )  # fmt: skip
     columns = {
         "density": active / len(values), "active": active.astype(np.int64),
@@ -111,6 +121,9 @@ def write_units(
         "monoscore_null_sd": np.full(n, 0.05), "monoscore_z": score / 0.05,
         "scored_rows": active.astype(np.int64), "dead": active == 0, "rare": active < 3,
     }  # fmt: skip
+    meant = _meanings(store, values) if meanings else None
+    if meant is not None:
+        columns |= _judged(meant, columns["monosemanticity"])
     promoted = draw.integers(0, len(WORDS), (n, 10))
     effect = -np.sort(-draw.random((n, 10)), axis=1)
     domains = sorted({document.domain for document in store.documents})
@@ -125,7 +138,33 @@ def write_units(
             promoted=promoted, promoted_value=effect,
             suppressed=promoted[:, ::-1], suppressed_value=-effect,
         ) if logits else None,
+        meant,
     )  # fmt: skip
+
+
+def write_result(workspace: Workspace, name: str, measured: float = 0.4) -> Path:
+    """A result of the lab, whose figures are one of each kind."""
+    check = Check(
+        expected=Expected(quantity="dimensionality", value=0.4, low=0.39, high=0.41),
+        values=(measured, measured + 0.002),
+    )
+    open_ended = Check(expected=Expected(quantity="cells", value=1.0, low=0.9), values=(0.95,))
+    figures = (
+        Figure(title="Columns of <b>W</b>", kind="scatter", x="hidden 0", y="hidden 1",
+               series={"features": [(0.0, 1.0), (1.0, 0.0)]}),
+        Figure(title="Loss", kind="line", x="step", y="loss", log=("y",),
+               series={"seed 0": [(1.0, 10.0), (2.0, 0.0), (3.0, 0.1)]}),
+        Figure(title="Phases", kind="heatmap", x="density", y="importance",
+               series={"trained": [(0.1, 1.0, 0.0), (0.1, 2.0, 1.0), (0.2, 1.0, 2.0)]}),
+    )  # fmt: skip
+    result = Result(
+        name=name, paper="Elhage et al. 2022", claim="Five features form a pentagon.",
+        effort="quick", setting={"seeds": 2}, checks=(check, open_ended), figures=figures,
+    )  # fmt: skip
+    path = workspace.lab(name) / "result.json"
+    record = {"version": 1, **result.to_dict(), "provenance": _made("lab", 0).to_dict()}
+    write_json(path, record)
+    return path
 
 
 def write_many(workspace: Workspace, units: int, *, basis: str = "neurons") -> Path:
@@ -182,6 +221,59 @@ def _contexts(store: ActivationStore, values: np.ndarray, k: int = 5) -> Context
     )
 
 
+def _meanings(store: ActivationStore, values: np.ndarray) -> Meanings:
+    """Each token a unit follows is one of its senses, and its rule names them all."""
+    n, k, most = values.shape[1], 5, 8
+    mass = np.stack([values[store.tokens == t].sum(axis=0) for t in range(len(WORDS))], axis=1)
+    share = mass / np.maximum(mass.sum(axis=1, keepdims=True), 1e-9)
+    order = np.argsort(-share, axis=1, kind="stable")[:, :most]
+    sizes = np.take_along_axis(share, order, axis=1)
+    rows = _contexts(store, values, k).rows
+    sense = np.full(rows.shape, -1, np.int8)
+    exemplar = np.full((n, most), -1, np.int64)
+    rule = np.zeros((n, 160), np.uint8)
+    for unit in range(n):
+        shown = rows[unit] >= 0
+        for number in np.flatnonzero(sizes[unit] > 0)[::-1]:
+            active = (store.tokens == order[unit, number]) & (values[:, unit] > 0)
+            exemplar[unit, number] = np.flatnonzero(active)[0]
+            sense[unit][shown & active[rows[unit]]] = number
+        words = ", ".join(f"“{WORDS[t][:30]}”" for t in order[unit][sizes[unit] > 0])
+        text = f"token {words}".encode()[:160].decode(errors="ignore").encode() if words else b""
+        rule[unit, : len(text)] = np.frombuffer(text, np.uint8)
+    return Meanings(
+        languages=["en"],
+        language_share=np.ones((n, 1)),
+        token=np.where(sizes > 0, order, -1),
+        token_share=sizes,
+        purity={
+            name: np.linspace(1, 0.2 * (at + 1), n * 4).reshape(n, 4)
+            for at, name in enumerate(("token", "domain", "language"))
+        },
+        purity_strata=STRATA[1:],
+        rule=rule,
+        sense_share=sizes,
+        sense_exemplar=exemplar,
+        sense_of_context=sense,
+        alike_below=0.3,
+    )
+
+
+def _judged(meant: Meanings, score: np.ndarray) -> dict[str, np.ndarray]:
+    share = np.maximum(meant.sense_share, 1e-12)
+    draw = np.random.default_rng(len(score))
+    return {
+        "senses_effective": np.exp(-(share * np.log(share)).sum(axis=1)),
+        "senses": (meant.sense_share > 0.05).sum(axis=1).astype(np.float64),
+        "senses_scattered": np.zeros(len(score)),
+        "rule_auroc": 0.5 + meant.token_share[:, 0] / 2,
+        "rule_auroc_se": np.full(len(score), 0.02),
+        "rule_precision": np.full(len(score), 0.875),
+        "rule_recall": np.full(len(score), 0.625),
+        "monosemanticity_control": np.where(np.isnan(score), np.nan, draw.random(len(score))),
+    }
+
+
 def _shares(store: ActivationStore, values: np.ndarray, names: Sequence[str]) -> np.ndarray:
     domain = np.array([names.index(document.domain) for document in store.documents])
     mass = np.stack(
@@ -193,7 +285,9 @@ def _shares(store: ActivationStore, values: np.ndarray, names: Sequence[str]) ->
 def _dictionary(workspace: Workspace, name: str, *, state: str, **metrics: float) -> None:
     folder = workspace.dictionary(MODEL, SITE, name)
     config = {"format": "interp-dictionary", "version": 1, "state": state}
+    config["train"] = {"tokens": 4000}
     write_json(folder / "config.json", {**config, "provenance": _made("train", 0).to_dict()})
+    (folder / "log.jsonl").write_text("".join(_log(4000 if metrics else 2000)))
     if metrics:
         recovered = metrics.pop("loss_recovered")
         heldout = {"dead_fraction": 1 / 96, **metrics}
@@ -201,8 +295,18 @@ def _dictionary(workspace: Workspace, name: str, *, state: str, **metrics: float
         write_json(folder / "metrics.json", found)
 
 
-def _made(job: str, seed: int) -> Provenance:
-    return Provenance(job=job, seed=seed, config={}, commit="0123456789abcdef")
+def _log(tokens: int) -> Iterator[str]:
+    for step in range(1, tokens // 100 + 1):
+        place = {"step": step, "tokens": 100 * step}
+        left = float(np.exp(-step / 10))
+        yield json.dumps({**place, "loss": left, "unexplained": left, "l0": 4.0, "dead": 1}) + "\n"
+        if step % 10 == 0:
+            measured = {"fve": 0.9 - left, "l0": 4.25, "dead": 2, "density_histogram": [1, 2]}
+            yield json.dumps({**place, "heldout": measured}) + "\n"
+
+
+def _made(job: str, seed: int, **config: object) -> Provenance:
+    return Provenance(job=job, seed=seed, config=config, commit="0123456789abcdef")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.capture.tables import open_table
 from interp.errors import ConfigError, UnknownName
 from interp.features import (
     ExtractConfig,
@@ -21,6 +22,7 @@ from interp.features import (
 from interp.features.bases import DictionaryBasis
 from interp.sae import Dictionary, Origin, TopK, save_dictionary
 from interp.store import ActivationStore, Site
+from interp.store.imports import import_activations
 from interp.workspace import Workspace
 from tests.stores import make_store
 
@@ -249,3 +251,51 @@ def test_refusals(store: ActivationStore, tmp_path: Path) -> None:
         extract([basis], store, model=other, out=tmp_path)
     with pytest.raises(ConfigError, match="contexts"):
         ExtractConfig(contexts=0)
+
+
+def test_directions_of_a_transcoder_are_looked_at_where_it_writes(
+    store: ActivationStore, tmp_path: Path
+) -> None:
+    def made(target: str) -> Dictionary:
+        origin = Origin(
+            model="toy",
+            site="mlp_post.0",
+            store="toy",
+            store_digest="0" * 64,
+            target=target,
+            target_width=12,
+        )
+        return TopK(k=3, latents=10).dictionary(8, origin).requires_grad_(False)
+
+    draw, dictionary = torch.Generator().manual_seed(0), made(SITE)
+    for weight in (dictionary.W_enc, dictionary.W_dec):
+        weight.copy_(torch.randn(weight.shape, generator=draw))
+    basis = DictionaryBasis(dictionary, "map")
+    units = extract([basis], store, model=Lens(), config=SMALL, out=tmp_path)
+    (table,) = units.tables
+    assert (table.site, table.n_units) == ("mlp_post.0", 10)
+    effect = Lens().logit_lens(dictionary.W_dec)[:, :10]
+    assert [table.promoted(unit)[0][0] for unit in range(10)] == effect.argmax(dim=1).tolist()
+    with pytest.raises(UnknownName, match="mlp_out.7"):
+        extract([DictionaryBasis(made("mlp_out.7"))], store, model=Lens(), config=SMALL)
+
+
+def test_units_of_a_joint_site_are_extracted(store: ActivationStore, tmp_path: Path) -> None:
+    both = f"{SITE}+mlp_post.0"
+    units = extract([neurons(store, both)], store, model=Lens(), config=SMALL, out=tmp_path)
+    (table,) = units.tables
+    assert (table.site, table.n_units) == (both, 40)
+    x = store.read(both, 0, store.rows)[~store.sinks]
+    np.testing.assert_array_equal(table.column("active")[::2], (x > 0).sum(axis=0))
+
+
+def test_rows_without_token_ids_get_no_scores_of_what_they_stand_for(tmp_path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(600, 6)).astype(np.float32))
+    rows = open_table(tmp_path / "x.npy")
+    imported = import_activations(rows, model="mine", site="layer.1", out=tmp_path / "store")
+    basis = neurons(imported, "layer.1")
+    (table,) = extract([basis], imported, config=SMALL, out=tmp_path / "units").tables
+    assert np.isfinite(table.column("density")).all()
+    for name in ("monosemanticity", "senses_effective", "rule_auroc", "token_share"):
+        assert np.isnan(table.column(name)).all(), name
+    assert not any(table.rules)

@@ -50,7 +50,7 @@ def taught(reference, window):
 
 
 def test_the_sites_of_both_halves(model) -> None:
-    common = ("resid_pre", "resid_post", "attn_z", "attn_out", "mlp_post", "mlp_out")
+    common = ("resid_pre", "resid_post", "attn_z", "attn_out", "mlp_in", "mlp_post", "mlp_out")
     encoder = {f"enc.{kind}.{layer}" for kind in common for layer in range(3)}
     more = (*common, "cross_z", "cross_out")
     decoder = {f"dec.{kind}.{layer}" for kind in more for layer in range(2)}
@@ -107,11 +107,13 @@ def test_the_inside_of_blocks_equals_torch_hooks(model, reference, window) -> No
     expected = {
         "enc.attn_z.1": (encoder[0].SelfAttention.o, "input"),
         "enc.attn_out.1": (encoder[0].SelfAttention.o, "output"),
+        "enc.mlp_in.1": (encoder[1].DenseReluDense, "input"),
         "enc.mlp_post.1": (encoder[1].DenseReluDense.wo, "input"),
         "enc.mlp_out.1": (encoder[1].DenseReluDense.wo, "output"),
         "dec.attn_z.1": (decoder[0].SelfAttention.o, "input"),
         "dec.cross_z.1": (decoder[1].EncDecAttention.o, "input"),
         "dec.cross_out.1": (decoder[1].EncDecAttention.o, "output"),
+        "dec.mlp_in.1": (decoder[2].DenseReluDense, "input"),
         "dec.mlp_post.1": (decoder[2].DenseReluDense.wo, "input"),
     }
     found = model.activations(window, [model.site(name) for name in expected])

