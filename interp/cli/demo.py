@@ -113,7 +113,7 @@ def steps(*, quick: bool = False) -> list[Step]:
             ("capture", TOY, TOY_SITE, "--corpus", "shakespeare", "--tokens", tokens(1_000_000)),
             _file("stores", TOY, "manifest.json"),
         ),
-        train(TOY, TOY_SITE, "batchtopk", 2048, 16, 1_000_000),
+        train(TOY, TOY_SITE, "batchtopk", 2048, 16, 800_000),
         extract(TOY, TOY_SITE, *controls, toy_name, browsable=True),
         Step(f"get {REAL}", ("models", "get", REAL), _file("models", REAL, "model.json")),
         Step(
@@ -122,20 +122,19 @@ def steps(*, quick: bool = False) -> list[Step]:
             + ("--tokens", tokens(300_000)),
             _file("stores", REAL, "manifest.json"),
         ),
-        train(REAL, REAL_SITE, "batchtopk", 4608, 32, 1_000_000),
-        extract(REAL, REAL_SITE, *controls, real_name, browsable=True),
-        evaluate(TOY, TOY_SITE, toy_name, 256, "float32"),
-        evaluate(REAL, REAL_SITE, real_name, 32, "bfloat16"),
+        train(REAL, REAL_SITE, "batchtopk", 4608, 32, 800_000),
+        train(REAL, REAL_SITE, "topk", 4608, 32, 300_000),
+        extract(REAL, REAL_SITE, *controls, real_name, real_top, browsable=True),
+        evaluate(TOY, TOY_SITE, toy_name, 128, "float32"),
+        evaluate(REAL, REAL_SITE, real_name, 16, "bfloat16"),
         train(TOY, TOY_SITE, "topk", 2048, 16, 300_000),
-        train(REAL, REAL_SITE, "topk", 4608, 32, 400_000),
-        train(REAL, REAL_MLP, "batchtopk", 3072, 32, 300_000),
+        train(REAL, REAL_MLP, "batchtopk", 3072, 32, 250_000),
         Step(
             f"capture {TOY} untrained",
             ("capture", f"{TOY}@0", TOY_SITE, "--corpus", "shakespeare")
             + ("--tokens", tokens(1_000_000)),
             _file("stores", f"{TOY}@0", "manifest.json"),
         ),
-        extract(REAL, REAL_SITE, real_top),
         extract(REAL, REAL_MLP, "neurons", mlp_name),
     ]
 

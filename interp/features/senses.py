@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int8, Int64
-from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.cluster.hierarchy import linkage
 
 from interp.features.embeddings import ContextVectors
 from interp.features.labels import effective_number
@@ -39,7 +39,7 @@ ALIKE = 0.05
 LEAST_SHARE, LEAST_ROWS = 0.05, 4
 MOST = 8
 """Senses stored per unit, those with the largest share of mass."""
-HALVES = 4
+HALVES = 2
 CHUNK = 256
 """Units embedded at a time; bounds memory."""
 
@@ -169,7 +169,13 @@ def _clusters(distance: np.ndarray, threshold: float) -> Int64[np.ndarray, " n"]
     if n < 2:
         return np.zeros(n, np.int64)
     tree = linkage(distance[~np.tri(n, dtype=bool)], "average")
-    return fcluster(tree, threshold, "distance").astype(np.int64) - 1
+    merges = int(np.searchsorted(tree[:, 2], threshold, side="right"))  # they are in this order
+    # The n rows are nodes 0 to n - 1; merge i makes node n + i of two earlier ones.
+    root = list(range(n + merges))
+    for node, pair in reversed(list(enumerate(tree[:merges, :2].astype(int).tolist(), n))):
+        for part in pair:
+            root[part] = root[node]
+    return np.unique(root[:n], return_inverse=True)[1].astype(np.int64)
 
 
 def _stability(
