@@ -37,7 +37,8 @@ def folders() -> Generator[Iterator[Path], None, None]:
 def capturing(*sites: str, tokens: int = 16_384) -> Generator[Pair, None, None]:
     """SmolLM2 in bfloat16 over whole windows: capture, or the same forward passes alone.
 
-    The plan and the vocabulary, whose cost does not grow with the tokens, are left out of both.
+    The plan and the vocabulary, whose cost does not grow with the tokens, are left out of both. In
+    eight shards, so that all but the last are written while the next is computed.
     """
     place = os.environ.get("INTERP_TEST_WORKSPACE")
     workspace = Workspace.at(place or Path.home() / ".cache" / "interp-tests")
@@ -58,7 +59,7 @@ def capturing(*sites: str, tokens: int = 16_384) -> Generator[Pair, None, None]:
             return real_read(tokens, places)
 
         def ours() -> ActivationStore:
-            config = CaptureConfig(tokens=tokens)
+            config = CaptureConfig(tokens=tokens, shard_rows=tokens // 8)
             return capture(model, sites, corpus, out=next(names), config=config, ranks=Ranks())
 
         def plain() -> None:
