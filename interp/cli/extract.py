@@ -35,6 +35,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Do it and return the result."""
+    from interp.errors import UnknownName
     from interp.features import ExtractConfig, extract, find_bases
     from interp.models import load_model
     from interp.store import ActivationStore
@@ -44,9 +45,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     config = read_config(ExtractConfig, args)
     bases = find_bases(store, args.site, args.bases, workspace, seed=config.seed)
     source = model_source(store.manifest)
-    if not store.manifest.model_digest:
-        args.no_model = True  # imported activations: nothing says which weights made them
-    model = None if args.no_model else load_model(source, workspace=workspace)
+    try:
+        model = None if args.no_model else load_model(source, workspace=workspace)
+    except UnknownName:
+        if store.manifest.model_digest:
+            raise
+        # Imported activations name any model; only some of those names can be loaded.
+        say(args, f"{source} is no model that can be loaded: no promoted tokens, as by --no-model")
+        model = None
     with bar(f"extract {args.site}", "rows", args) as progress:
         units = extract(
             bases, store, model=model, config=config, workspace=workspace, progress=progress

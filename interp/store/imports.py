@@ -42,7 +42,7 @@ class ImportConfig:
     seed: int = 0
     """Governs which runs are held out."""
     shard_rows: int = 65_536
-    """Rows a file at most; what is lost at most when the import is killed."""
+    """Rows a file at most; a killed import loses the one being read and the one being written."""
     dtype: DType = "float16"
     """Stored type; rows that do not fit float16 go over to bfloat16 by themselves."""
 
