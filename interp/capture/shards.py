@@ -25,7 +25,7 @@ from interp.errors import DataError, ResourceError
 from interp.models import LoadedModel
 from interp.models.sites import kind_of
 from interp.store import Site
-from interp.store.encoding import LARGEST
+from interp.store.encoding import LARGEST, all_finite
 from interp.store.publisher import not_finite
 from interp.store.schema import STORED, DType
 
@@ -153,18 +153,22 @@ class ShardRunner:
         out: ShardRows,
         bad: dict[str, int],
     ) -> np.ndarray:
-        stored = values.to(TORCH[dtype])
-        if not bool(torch.isfinite(stored).all()):
-            wrong = ~torch.isfinite(values).all(dim=-1)
-            if bool(wrong.any()):
-                row = int(place[wrong.cpu().numpy()].min())
-                bad[site] = min(bad.get(site, row), row)
-            cut = torch.isfinite(values) & ~torch.isfinite(stored)
-            out.overflow[site] = out.overflow.get(site, 0) + int(cut.sum())
-            stored = values.clamp(-LARGEST[dtype], LARGEST[dtype]).to(TORCH[dtype])
-        if dtype == "bfloat16":
-            return stored.view(torch.int16).cpu().numpy().view(np.uint16)
-        return stored.cpu().numpy()
+        stored = _numpy(values.to(TORCH[dtype]))
+        if all_finite(stored):
+            return stored
+        wrong = ~torch.isfinite(values).all(dim=-1)
+        if bool(wrong.any()):
+            row = int(place[wrong.cpu().numpy()].min())
+            bad[site] = min(bad.get(site, row), row)
+        cut = torch.isfinite(values) & ~torch.isfinite(values.to(TORCH[dtype]))
+        out.overflow[site] = out.overflow.get(site, 0) + int(cut.sum())
+        return _numpy(values.clamp(-LARGEST[dtype], LARGEST[dtype]).to(TORCH[dtype]))
+
+
+def _numpy(stored: Tensor) -> np.ndarray:
+    if stored.dtype == torch.bfloat16:
+        return stored.view(torch.int16).cpu().numpy().view(np.uint16)
+    return stored.cpu().numpy()
 
 
 def _out_of_memory(error: BaseException) -> bool:

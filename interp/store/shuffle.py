@@ -22,17 +22,17 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
+from numpy.typing import NDArray
 
 from interp.errors import ConfigError, DataError, FormatError, StoreCorrupt
 from interp.store.activations import ActivationStore, Split
-from interp.store.encoding import all_finite, decode_finite
 from interp.store.schema import STORED, DType
 from interp.store.site import columns
 
 BLOCK = 1024
 """Rows read at once."""
-PART = 256
-"""Rows gathered at once: few enough to be in cache still when they are decoded."""
+SHARED = 1024
+"""Rows from which on two threads share a batch."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class _Pool:
     index: int
     memory: list[np.ndarray]
     """For each part of the site."""
-    order: np.ndarray
+    order: NDArray[np.int64]
     """The rows of it that are in use, shuffled."""
 
 
@@ -127,16 +127,16 @@ class ShuffledBatches:
         self._drawn += 1
         return out
 
-    def _gather(self, memory: list[np.ndarray], rows: np.ndarray, out: np.ndarray) -> None:
-        into = [out[:, some] for some in self._columns]
+    def _gather(
+        self, memory: list[np.ndarray], rows: NDArray[np.int64], out: Float32[np.ndarray, "n width"]
+    ) -> None:
+        from interp.store.gather import GATHER, bits_of  # compiled loops take long to import
 
-        def part(first: int, stop: int) -> None:
-            for start in range(first, stop, PART):
-                chosen = slice(start, min(start + PART, stop))
-                for stored, dtype, values in zip(memory, self._dtypes, into, strict=True):
-                    decode_finite(stored[rows[chosen]], dtype, values[chosen])
+        def part(first: int, last: int) -> None:
+            for stored, dtype, place in zip(memory, self._dtypes, self._columns, strict=True):
+                GATHER[dtype](first, last, bits_of(stored), rows, out, place.start)
 
-        half = len(rows) // 2 if len(rows) >= 4 * PART else 0
+        half = len(rows) // 2 if len(rows) >= SHARED else 0
         other = self._helper.submit(part, 0, half) if half else None
         part(half, len(rows))
         if other is not None:
@@ -201,28 +201,29 @@ class ShuffledBatches:
 
     def _load(self, epoch: int, index: int, memory: list[np.ndarray] | None = None) -> _Pool:
         """Read a pool, into the memory of one that is used up if it is given."""
+        from interp.store.gather import finite
+
         if memory is None:
             most = min(self._per_pool, len(self._blocks)) * BLOCK
             pairs = zip(self._parts, self._dtypes, strict=True)
             memory = [np.empty((most, part.width), STORED[dtype]) for part, dtype in pairs]
         chosen = self._order(epoch)[index * self._per_pool : (index + 1) * self._per_pool]
         # Neighbours on disk are read together; the order in the pool is drawn below anyway.
+        kept: list[NDArray[np.int64]] = []
         filled = 0
         for start in np.sort(self._blocks[chosen]):
             stop = min(int(start) + BLOCK, self._store.rows)
-            keep = self._mask[start:stop]
-            count = int(np.count_nonzero(keep))
-            for part, stored in zip(self._parts, memory, strict=True):
+            for part, dtype, stored in zip(self._parts, self._dtypes, memory, strict=True):
                 block = stored[filled : filled + stop - int(start)]
                 self._store.read_stored(part, int(start), stop, block)
-                if not all_finite(block):
+                if not finite(block, dtype):
                     raise StoreCorrupt(
                         f"store {self._store.path} holds NaN or infinity at {part.name} between "
                         f"rows {start} and {stop}, which no capture writes; `interp verify` says "
                         "where and how to mend it"
                     )
-                if count < len(block):
-                    block[:count] = block[keep]
-            filled += count
-        order = np.random.default_rng([self._seed, epoch, index]).permutation(filled)
-        return _Pool(epoch, index, memory, order)
+            kept.append(filled + np.flatnonzero(self._mask[start:stop]))
+            filled += stop - int(start)
+        rows = np.concatenate(kept)
+        draw = np.random.default_rng([self._seed, epoch, index])
+        return _Pool(epoch, index, memory, rows[draw.permutation(len(rows))])

@@ -5,7 +5,7 @@ python -m tests.benchmarks [NAME ...]
 Each pair does the same work. A ratio above 1 means ours is that much faster. Absolute times are
 printed beside it; they depend on the machine and on what else it does, ratios much less.
 
-python -m tests.benchmarks saelens-write saelens-read
+python -m tests.benchmarks saelens-write saelens-read saelens-batches
 
 Beside a peer, by name only: it needs an environment of its own (tests/benchmarks/peers/README.md).
 
@@ -41,6 +41,7 @@ BENCHMARKS = {
 BESIDE_PEERS = {
     "saelens-write": storing.saelens_writing,
     "saelens-read": storing.saelens_reading,
+    "saelens-batches": storing.saelens_batches,
 }
 
 

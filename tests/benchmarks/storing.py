@@ -34,7 +34,7 @@ def folders() -> Generator[Iterator[Path], None, None]:
 
 
 @contextmanager
-def capturing(*sites: str, tokens: int = 16_384) -> Generator[Pair, None, None]:
+def capturing(*sites: str, tokens: int = 65_536) -> Generator[Pair, None, None]:
     """SmolLM2 in bfloat16 over whole windows: capture, or the same forward passes alone.
 
     The plan and the vocabulary, whose cost does not grow with the tokens, are left out of both. In
@@ -252,10 +252,16 @@ def saelens(task: str) -> Generator[Pair, None, None]:
             for start in range(0, rows, 8192):
                 torch.from_numpy(store.read_stored(site, start, start + 8192)).float()
 
+        def batches() -> None:
+            stream = ShuffledBatches(store, SITE, batch=4096, seed=0, split="all", sinks=True,
+                                     pool_rows=SHARD)  # fmt: skip
+            for _ in range(rows // 4096):
+                next(stream)
+
         with peers.worker("saelens_store", str(file), str(next(names))) as theirs:
-            if task == "read":
+            if task != "write":
                 theirs("write")
-            ours = {"write": write, "read": read}[task]
+            ours = {"write": write, "read": read, "batches": batches}[task]
             label = f"{task} of a store / SAELens' cache of activations"
             yield Pair(label, ours, lambda: theirs(task), values.nbytes, "B")
 
@@ -271,4 +277,11 @@ def saelens_writing() -> Generator[Pair, None, None]:
 def saelens_reading() -> Generator[Pair, None, None]:
     """Read in order, as float32; theirs maps the file and reads it only then."""
     with saelens("read") as pair:
+        yield pair
+
+
+@contextmanager
+def saelens_batches() -> Generator[Pair, None, None]:
+    """Shuffled float32 batches of 4,096 rows, as training takes them, from a pool of 65,536."""
+    with saelens("batches") as pair:
         yield pair

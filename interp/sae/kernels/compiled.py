@@ -1,4 +1,4 @@
-"""How the inner loops become machine code, and how several threads share one.
+"""How several threads share one compiled loop.
 
 Every loop that threads share owns what it writes: a range of rows or of latents, added up in a
 fixed order. So the number of threads changes the time and never a byte.
@@ -9,27 +9,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-Loop = TypeVar("Loop", bound=Callable[..., Any])
-
-
-def compiled(loop: Loop) -> Loop:
-    """Machine code at the first call, kept on disk for the next process where one can write.
-
-    Sums may be reordered so that they use the processor's vectors: always in the same way, since
-    the order is fixed when the loop is compiled. NaN and infinity keep their meaning.
-    """
-    fast = {"reassoc", "contract", "nsz"}
-    try:
-        return numba.njit(nogil=True, fastmath=fast, cache=True)(loop)  # pyright: ignore[reportReturnType]
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return numba.njit(nogil=True, fastmath=fast)(loop)  # pyright: ignore[reportReturnType]
+from interp.compiled import compiled as compiled
 
 
 @cache

@@ -1,4 +1,4 @@
-"""SAELens' cache of activations, by its own functions: tasks ``write`` and ``read`` on stdin.
+"""SAELens' cache of activations, by its own functions: tasks ``write``, ``read`` and ``batches`` on stdin.
 
 Arguments: a .npy file of float16 rows, and a folder to write into.
 """
@@ -19,8 +19,9 @@ import torch
 from datasets import Array2D, Features, Sequence, Value
 from sae_lens.cache_activations_runner import CacheActivationsRunner
 from sae_lens.training.activations_store import ActivationsStore
+from sae_lens.training.mixing_buffer import mixing_buffer
 
-HOOK, CONTEXT, PROMPTS = "blocks.0.hook_resid_post", 128, 64
+HOOK, CONTEXT, PROMPTS, BATCH = "blocks.0.hook_resid_post", 128, 64, 4096
 rows = torch.from_numpy(np.load(sys.argv[1]))
 folder = Path(sys.argv[2])
 width = rows.shape[1]
@@ -49,8 +50,8 @@ def write() -> None:
     os.sync()
 
 
-def read() -> None:
-    """As its training does with a cache."""
+def opened() -> SimpleNamespace:
+    """What its training holds of a cache."""
     store = SimpleNamespace(
         cached_activations_path=str(folder),
         hook_name=HOOK,
@@ -62,13 +63,31 @@ def read() -> None:
         dtype=torch.float16,
     )
     store.cached_activation_dataset = ActivationsStore.load_cached_activation_dataset(store)
+    return store
+
+
+def read() -> None:
+    """In order."""
+    store = opened()
     for _ in range(len(rows) // (PROMPTS * CONTEXT)):
         acts, _ = ActivationsStore._load_raw_llm_batch_from_cached(store, False)
         acts.float()
     assert torch.equal(acts, rows[-len(acts) :])
 
 
+def batches() -> None:
+    """Every row once, mixed and in float32, as its training takes them; half the buffer stays."""
+    store = opened()
+
+    def blocks():
+        for _ in range(len(rows) // (PROMPTS * CONTEXT)):
+            yield ActivationsStore._load_raw_llm_batch_from_cached(store, False)[0].float()
+
+    drawn = sum(len(batch) for batch in mixing_buffer(buffer, BATCH, blocks()))
+    assert drawn == len(rows)
+
+
 for line in sys.stdin:
     start = time.perf_counter()
-    {"write": write, "read": read}[line.strip()]()
+    {"write": write, "read": read, "batches": batches}[line.strip()]()
     print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
