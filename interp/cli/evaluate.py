@@ -13,11 +13,12 @@ from interp.workspace import Workspace
 if TYPE_CHECKING:
     import numpy as np
 
-    from interp.evaluate import Candidate
+    from interp.evaluate import Candidate, Report
     from interp.store import ActivationStore
 
 EXAMPLE = """\
   interp evaluate smollm2-135m resid_post.9 batchtopk-4608-k32-s0 --windows 64
+  interp evaluate smollm2-135m resid_post.4+resid_post.9        # crosscoders of both
   interp evaluate shakespeare-1l mlp_post.0 --no-model --probe --shared"""
 
 
@@ -28,9 +29,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "dictionary",
         nargs="*",
-        help="names of dictionaries (no transcoders) or fitted bases of that site; beside them "
-        "stand a random rotation, the neurons and every fitted basis at equal L0, and frozen "
-        "decoders if any are there [every dictionary]",
+        help="names of dictionaries or fitted bases of that site; beside them stand a random "
+        "rotation, the neurons and every fitted basis at equal L0, and frozen decoders if any are "
+        "there; transcoders are judged on their target, without those [every dictionary]",
     )
     parser.add_argument(
         "--windows", type=int, default=128, help="held-out windows for downstream loss [128]"
@@ -42,6 +43,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--probe",
         action="store_true",
         help="sparse probing as well: domains and languages read from 1 and 5 units",
+    )
+    parser.add_argument(
+        "--perturb",
+        action="store_true",
+        help="targeted probe perturbation as well: what removing a domain's 2, 10 and 50 units "
+        "does to its probe and to the others'; not to rank by",
     )
     parser.add_argument(
         "--shared",
@@ -66,17 +73,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from interp.features.fitted_files import fitted_bases, load_basis
     from interp.models import load_model
     from interp.sae import load_dictionary
-    from interp.sae.files import read_config
     from interp.store import ActivationStore
 
     workspace = Workspace.at(args.workspace)
     store = ActivationStore.open(store_path(workspace, args.store))
     site = store.site(args.site).name
-    finished = [
-        name
-        for name, path in finished_dictionaries(workspace, store.model, site).items()
-        if not read_config(path)["origin"].get("target")  # a transcoder puts no row back
-    ]
+    finished = list(finished_dictionaries(workspace, store.model, site))
     paths = workspace.dictionary(store.model, site, "x").parent.glob("*/weights.safetensors")
     dictionaries: dict[str, Path] = {path.parent.name: path.parent for path in sorted(paths)}
     fitted = {
@@ -97,36 +99,48 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     several = [name for name in wanted if name in dictionaries]
     if args.shared and len(several) < 2:
         raise ConfigError("--shared compares dictionaries with each other; name at least two")
-    chosen = [face(name) for name in wanted]
     frozen = [name for name in finished if "frozen" in name.split("-") and name not in wanted]
+    groups: dict[str, list[Candidate]] = {}  # of one reading, by what is written
+    for name in [*wanted, *frozen]:
+        groups.setdefault((one := face(name)).writes, []).append(one)
+    groups = {
+        place: some for place, some in groups.items() if any(one.name in wanted for one in some)
+    }
     model = None
     if not args.no_model:
         source = model_source(store.manifest)
         model = load_model(source, workspace=workspace, device=args.device, dtype=args.model_dtype)
-    with bar(f"evaluate {site}", "rows or windows", args) as progress:
-        reports = compare(
-            chosen,
-            store,
-            model,
-            fitted=list(fitted.values()),
-            beside=[face(name) for name in frozen],
-            windows=args.windows,
-            seed=args.seed,
-            progress=progress,
-        )
-    for name, report in zip(wanted, reports, strict=False):
+    reports: list[Report] = []
+    for place, some in groups.items():
+        with bar(f"evaluate {place}", "rows or windows", args) as progress:
+            reports += compare(
+                [one for one in some if one.name in wanted],
+                store,
+                model,
+                fitted=list(fitted.values()),
+                beside=[one for one in some if one.name in frozen],
+                windows=args.windows,
+                seed=args.seed,
+                progress=progress,
+            )
+    measured = {report.address.rsplit("/", 1)[1]: report for report in reports}
+    for name in wanted:
         if name in dictionaries:
-            report.write(dictionaries[name])
+            measured[name].write(dictionaries[name])
     say(args, table(reports))
     say(args, f"\n{variants(reports)}")
     found: dict[str, Any] = {"reports": [report.to_dict() for report in reports]}
     if args.probe:
         found["probes"] = _probes(args, store, workspace, [*wanted, *frozen, *fitted])
+    if args.perturb:
+        across = {one.name for some in groups.values() for one in some if one.target}
+        names = [name for name in [*wanted, *frozen, *fitted] if name not in across]
+        found["perturbations"] = _perturbations(args, store, workspace, names)
     if args.shared:
-        alive = [reports[wanted.index(name)].alive for name in several]
+        alive = [measured[name].alive for name in several]
         found["shared"] = _shared(args, [dictionaries[name] for name in several], alive)
     if len(wanted) == 1:
-        found |= {"dictionary": wanted[0], "metrics": reports[0].to_dict()}
+        found |= {"dictionary": wanted[0], "metrics": measured[wanted[0]].to_dict()}
     return found
 
 
@@ -154,6 +168,32 @@ def _probes(
     ]
     show(args, rows)
     return [each.to_dict() for each in probes]
+
+
+def _perturbations(
+    args: argparse.Namespace, store: "ActivationStore", workspace: Workspace, names: list[str]
+) -> list[dict[str, Any]]:
+    from interp.evaluate import perturb
+    from interp.features import find_bases
+
+    bases = find_bases(store, args.site, ["neurons", "random", *names], workspace, args.seed)
+    with bar(f"perturb {args.site}", "rows", args) as progress:
+        found = perturb(bases, store, seed=args.seed, progress=progress)
+    say(args, "\ntargeted probe perturbation, held-out windows, 95 % intervals over documents;")
+    say(args, "compare with random, never rank: such figures change much from seed to seed")
+    rows: list[dict[str, Any]] = [
+        {
+            "basis": each.basis,
+            "removed a label": each.n,
+            "TPP": f"{each.tpp:.3f} [{each.tpp_low:.3f}, {each.tpp_high:.3f}]",
+            "own drop": f"{each.own:.3f}",
+            "others' drop": f"{each.others:.3f}",
+            "probes before": f"{each.accuracy:.3f}",
+        }
+        for each in found
+    ]
+    show(args, rows)
+    return [each.to_dict() for each in found]
 
 
 def _shared(

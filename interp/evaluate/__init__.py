@@ -3,6 +3,7 @@
 from interp.evaluate.candidate import Candidate, candidate
 from interp.evaluate.downstream import Downstream, downstream
 from interp.evaluate.fidelity import Fidelity, measure
+from interp.evaluate.perturbation import Perturbation, perturb
 from interp.evaluate.probing import Probe, probe
 from interp.evaluate.report import Report, compare, evaluate, table, variants
 from interp.evaluate.shared import Comparison, Overlap, shared
@@ -13,6 +14,7 @@ __all__ = [
     "Downstream",
     "Fidelity",
     "Overlap",
+    "Perturbation",
     "Probe",
     "Report",
     "candidate",
@@ -20,6 +22,7 @@ __all__ = [
     "downstream",
     "evaluate",
     "measure",
+    "perturb",
     "probe",
     "shared",
     "table",

@@ -7,9 +7,11 @@ the mean (its L0 on held-out rows, rounded), so that all stand at equal L0:
     neurons    the site's own coordinates, the k farthest from their means
     fitted     every basis of the site that `interp fit` made, at the same k
     frozen     every dictionary of the site whose decoder stayed random, at its own L0
+
+A transcoder has none of these beside it but frozen ones: they put rows back where they were read.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +21,7 @@ from torch import Tensor
 from interp.errors import ConfigError
 from interp.features.fitted import FittedBasis, LinearBasis, random_rotation
 from interp.sae import Dictionary
+from interp.store.site import JOINT
 
 
 @dataclass(frozen=True)
@@ -30,25 +33,54 @@ class Candidate:
     kind: str
     """An architecture, or the kind of a baseline."""
     site: str
-    """Short name of the site it reads and writes."""
+    """Short name of the site it reads."""
     units: int
     """How many units."""
     device: torch.device
     """Where it computes."""
     encode: Callable[[Float[Tensor, "n d_in"]], Float[Tensor, "n units"]]
     """Units of raw activations."""
-    decode: Callable[[Float[Tensor, "n units"]], Float[Tensor, "n d_in"]]
-    """Reconstruction of raw activations."""
-    directions: Callable[[], Float[Tensor, "units d_in"]]
+    complete: Callable[
+        [Float[Tensor, "n d_in"], Float[Tensor, "n units"]], Float[Tensor, "n d_out"]
+    ]
+    """Reconstruction of raw activations whose units are known."""
+    directions: Callable[[], Float[Tensor, "units d_out"]]
     """What a unit stands for."""
+    target: str | None = None
+    """Of a transcoder, the site it writes; everything else writes the site it reads."""
     signed: bool = False
     """Whether units 2i and 2i + 1 are the two sides of one direction."""
     k: int | None = None
     """What a baseline was told to keep; None for a dictionary."""
 
-    def __call__(self, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_in"]:
-        """Reconstruction of raw activations."""
-        return self.decode(self.encode(x.to(self.device)))
+    @property
+    def writes(self) -> str:
+        """The site that is reconstructed or predicted."""
+        return self.target or self.site
+
+    @property
+    def reads(self) -> str:
+        """All that measuring it takes: its site, and the target beside it if there is one."""
+        return self.site if self.target is None else f"{self.site}{JOINT}{self.target}"
+
+    def __call__(self, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
+        """Reconstruction of raw activations; of a transcoder, the prediction of its target."""
+        x = x.to(self.device)
+        return self.complete(x, self.encode(x))
+
+
+def same_sites(candidates: Sequence[Candidate]) -> None:
+    """Candidates are measured together only where they read and write the same.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    for each in candidates[1:]:
+        if each.reads != candidates[0].reads:
+            raise ConfigError(
+                f"{each.name} is of {each.reads}, {candidates[0].name} of {candidates[0].reads}; "
+                "evaluate them apart"
+            )
 
 
 class NeuronAxes(LinearBasis):
@@ -58,18 +90,8 @@ class NeuronAxes(LinearBasis):
 
 
 def candidate(of: Dictionary | FittedBasis, name: str = "") -> Candidate:
-    """The face of a dictionary or a baseline; by default under its own name.
-
-    Raises:
-        ConfigError: a transcoder, which writes to another site than it reads.
-    """
+    """The face of a dictionary or a baseline; by default under its own name."""
     if isinstance(of, Dictionary):
-        if of.origin.target is not None:
-            raise ConfigError(
-                f"{name or of.kind} is a transcoder from {of.origin.site} to {of.origin.target}, "
-                "and evaluation puts rows back where they were read; evaluate a dictionary of one "
-                "site"
-            )
         return Candidate(
             name or of.config.label(of.d_in),
             of.kind,
@@ -77,8 +99,9 @@ def candidate(of: Dictionary | FittedBasis, name: str = "") -> Candidate:
             of.n_latents,
             of.W_enc.device,
             of.encode,
-            of.decode,
+            of.complete,
             of.directions,
+            of.origin.target,
         )
     return Candidate(
         name or of.name,
@@ -87,10 +110,10 @@ def candidate(of: Dictionary | FittedBasis, name: str = "") -> Candidate:
         of.n_units,
         torch.device("cpu"),
         lambda x: of.encode(x.cpu()),
-        of.decode,
+        lambda x, z: of.decode(z),
         of.directions,
-        of.signed,
-        of.k,
+        signed=of.signed,
+        k=of.k,
     )
 
 

@@ -11,11 +11,16 @@ Over held-out windows, with every non-sink activation of the site replaced:
 
 Loss recovered here uses **mean** ablation as its zero point. Zero ablation, which many reports
 use, is the easier baseline where activations have a large mean; ``loss_recovered_zero`` gives it.
+A transcoder's x is its target's activation, x̂ what it predicts from its source in the model
+itself. Of several sites read or written together x is read in a pass in which nothing is replaced,
+and all are replaced in one.
+
 The BOS token and attention sinks pass through unchanged in every variant, ablations too: no
 dictionary is trained on them, and replacing them breaks the model whatever the dictionary.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,13 +31,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from interp.errors import ConfigError, DataError
-from interp.evaluate.candidate import Candidate, candidate
+from interp.evaluate.candidate import Candidate, candidate, same_sites
 from interp.evaluate.windows import Windows, heldout_windows
 from interp.models import LoadedModel
 from interp.progress import Progress, silent
 from interp.sae import Dictionary
 from interp.sae.survey import survey
 from interp.store import ActivationStore, Site
+from interp.store.site import columns
 
 DRAWS = 1000
 """Bootstrap resamples of documents behind the interval of loss recovered."""
@@ -94,7 +100,6 @@ def downstream(
     model: LoadedModel,
     store: ActivationStore,
     *,
-    site: str | None = None,
     windows: int = 256,
     batch: int = 8,
     seed: int = 0,
@@ -106,14 +111,13 @@ def downstream(
         dictionary: the dictionary, or a baseline as a `Candidate`.
         model: the model whose activations the store holds.
         store: held-out documents, the site's training mean and the sinks come from here.
-        site: by default the dictionary's own.
         windows: at most so many, chosen by ``seed``.
         batch: windows per forward pass.
         seed: governs the choice and the bootstrap.
         progress: told the windows done.
 
     Raises:
-        ConfigError: the store is of another model, a number is below 1, or a transcoder.
+        ConfigError: the store is of another model, or a number is below 1.
         UnknownName: no such site.
         DataError: no held-out windows, or mean ablation costs nothing (no loss to recover).
     """
@@ -122,7 +126,6 @@ def downstream(
         [one],
         model,
         store,
-        site=site,
         windows=windows,
         batch=batch,
         seed=seed,
@@ -136,7 +139,6 @@ def downstream_many(
     model: LoadedModel,
     store: ActivationStore,
     *,
-    site: str | None = None,
     windows: int = 256,
     batch: int = 8,
     seed: int = 0,
@@ -156,17 +158,20 @@ def downstream_many(
         )
     if not candidates:
         return []
-    place = store.site(site or candidates[0].site)
+    same_sites(candidates)
+    of = candidates[0]
+    read, written = (store.parts(store.site(name)) for name in (of.site, of.writes))
     bos = store.manifest.bos
     groups = heldout_windows(store, bos, limit=windows, seed=seed)
-    mean = torch.from_numpy(survey(store, place, seed=seed).mean)
+    place = store.site(of.writes)
+    mean = torch.from_numpy(survey(store, place, seed=seed).mean).float()
     parts: list[_Sums] = []
     total, done = sum(len(group.tokens) for group in groups), 0
     for group in groups:
         for start in range(0, len(group.tokens), batch):
             some = slice(start, start + batch)
             chunk = Windows(group.tokens[some], group.replaced[some], group.documents[some])
-            parts.append(_measure(candidates, model, place, mean, chunk))
+            parts.append(_measure(candidates, model, read, written, mean, chunk))
             done += len(chunk.tokens)
             progress(done, total, "")
     sums = _Sums(
@@ -187,23 +192,27 @@ def downstream_many(
 def _measure(
     candidates: Sequence[Candidate],
     model: LoadedModel,
-    site: Site,
+    read: Sequence[Site],
+    written: Sequence[Site],
     mean: Tensor,
     windows: Windows,
 ) -> _Sums:
     tokens = torch.from_numpy(windows.tokens).to(model.device)
     mask = torch.from_numpy(windows.replaced).to(model.device)
-    ablations: list[Callable[[Tensor], Tensor]] = [
-        lambda x: mean.to(x).expand_as(x),
-        torch.zeros_like,
-    ]
     truth = model.forward(tokens)[:, :-1].float()
     losses = [_losses(truth, tokens)]
     reference = log_softmax(truth, dim=-1)
+    given = model.activations(tokens, [model.site(site.name) for site in read])
+    rows = torch.cat([given[site.name][mask].float() for site in read], dim=1)
+    ablations = [mean.expand(len(rows), -1), torch.zeros(len(rows), len(mean))]
     kl: list[np.ndarray] = []
-    place = model.site(site.name)
+    places = [model.site(site.name) for site in written]
+    parts = columns(site.width for site in written)
     for replacement in [*ablations, *candidates]:
-        with model.substitute(place, splice(replacement, mask)):
+        made = replacement(rows) if isinstance(replacement, Candidate) else replacement
+        with ExitStack() as replaced:
+            for place, part in zip(places, parts, strict=True):
+                replaced.enter_context(model.substitute(place, splice(made[:, part], mask)))
             logits = model.forward(tokens)[:, :-1].float()
         losses.append(_losses(logits, tokens))
         if isinstance(replacement, Candidate):
@@ -218,14 +227,13 @@ def _measure(
 
 
 def splice(
-    replacement: Callable[[Float[Tensor, "n d_in"]], Float[Tensor, "n d_in"]],
-    mask: Bool[Tensor, "batch length"],
-) -> Callable[[Float[Tensor, "batch length d_in"]], Float[Tensor, "batch length d_in"]]:
-    """A function on a site's activation that replaces the masked positions and no other."""
+    rows: Float[Tensor, "n width"], mask: Bool[Tensor, "batch length"]
+) -> Callable[[Float[Tensor, "batch length width"]], Float[Tensor, "batch length width"]]:
+    """A function on a site's activation that puts rows at the masked positions, in their order."""
 
     def replace(activation: Tensor) -> Tensor:
         out = activation.clone()
-        out[mask] = replacement(activation[mask].float()).to(activation)
+        out[mask] = rows.to(activation)
         return out
 
     return replace

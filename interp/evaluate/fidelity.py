@@ -34,12 +34,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from interp.errors import DataError
-from interp.evaluate.candidate import Candidate
+from interp.evaluate.candidate import Candidate, same_sites
 from interp.progress import Progress, silent
 from interp.sae import Reconstruction
 from interp.sae.metrics import EDGES
 from interp.sae.survey import check_finite, check_rows
-from interp.store import ActivationStore
+from interp.store import ActivationStore, Site
+from interp.store.site import columns
 
 QUANTILES = (0.05, 0.5, 0.95)
 DENSE = 0.1
@@ -93,6 +94,7 @@ class _Sums:
     """Sums over the rows, in float64."""
 
     def __init__(self, units: int, width: int, device: torch.device) -> None:
+        self.squares = np.zeros((2, width))  # of errors and of rows, by column
         self.fired = torch.zeros(units, dtype=torch.int64, device=device)
         self.x, self.error = np.zeros(width), np.zeros(width)
         self.xx = self.ee = self.bb = self.xb = 0.0
@@ -105,6 +107,8 @@ class _Sums:
         self.fired += (z > 0).sum(dim=0)
         self.x += reduce(x, "n width -> width", "sum").cpu().numpy()
         self.error += reduce(error, "n width -> width", "sum").cpu().numpy()
+        for into, some in zip(self.squares, (error, x), strict=True):
+            into += reduce(some.square(), "n width -> width", "sum").cpu().numpy()
         long, short = x.norm(dim=1), back.norm(dim=1)
         dot = (x * back).sum(dim=1)
         self.xx += float(long.square().sum())
@@ -125,15 +129,20 @@ def measure(
 ) -> list[Measured]:
     """Measure candidates of one site on its held-out rows, all in one reading.
 
+    Transcoders are measured on the rows of their target.
+
     Raises:
+        ConfigError: they are of different sites.
         UnknownName: no such site.
         DataError: fewer than two rows, NaN, rows that do not vary, or a site of another width.
     """
     if not candidates:
         return []
-    place = store.site(candidates[0].site)
+    same_sites(candidates)
+    place, written = store.site(candidates[0].reads), store.site(candidates[0].writes)
+    start_of_target = place.width - written.width
     check_rows(store, "heldout")
-    sums = [_Sums(each.units, place.width, each.device) for each in candidates]
+    sums = [_Sums(each.units, written.width, each.device) for each in candidates]
     total, done = len(store.rows_of("heldout")), 0
     for numbers, block in store.blocks(place.name, split="heldout", sinks=False):
         check_finite(store, place, numbers, block)
@@ -141,8 +150,9 @@ def measure(
             x = torch.from_numpy(block[start : start + BATCH]).float()
             for each, into in zip(candidates, sums, strict=True):
                 rows = x.to(each.device)
-                z = each.encode(rows)
-                into.add(rows, z, each.decode(z))
+                given = rows[:, :start_of_target] if each.target else rows
+                z = each.encode(given)
+                into.add(rows[:, start_of_target:], z, each.complete(given, z))
                 progress(done, total, each.name)
             done += len(x)
     progress(done, total, "")
@@ -154,8 +164,8 @@ def _summary(of: Candidate, sums: _Sums, store: ActivationStore) -> Measured:
     spread = sums.xx - float(np.square(sums.x).sum()) / n
     if spread <= 0:
         raise DataError(
-            f"the heldout rows of {of.site} in store {store.name} are constant, so the fraction of "
-            "variance explained has no meaning; capture more documents"
+            f"the heldout rows of {of.writes} in store {store.name} are constant, so the fraction "
+            "of variance explained has no meaning; capture more documents"
         )
     counts = sums.fired.cpu().numpy()
     alive = counts > 0
@@ -171,6 +181,7 @@ def _summary(of: Candidate, sums: _Sums, store: ActivationStore) -> Measured:
         dead_fraction=float((~alive).mean()),
         latents=len(counts),
         density_histogram=tuple(int(count) for count in histogram),
+        fve_by_site=_by_site(sums, store.parts(store.site(of.writes))),
     )
     saebench = sums.xx - n * (sums.xx / (n * width)) ** 2
     nearest = redundancy(of, alive)
@@ -188,6 +199,18 @@ def _summary(of: Candidate, sums: _Sums, store: ActivationStore) -> Measured:
         redundant_fraction=float((nearest > CLOSE).mean()) if len(nearest) else None,
     )
     return Measured(heldout, fidelity, alive)
+
+
+def _by_site(sums: _Sums, parts: Sequence[Site]) -> dict[str, float]:
+    """FVE of each of several sites that are written together; a constant one has none."""
+    errors, squares = sums.squares
+    spread = squares - np.square(sums.x) / sums.rows
+    pairs = list(zip(parts, columns(part.width for part in parts), strict=True))
+    return {
+        part.name: float(1 - errors[some].sum() / spread[some].sum())
+        for part, some in pairs
+        if len(pairs) > 1 and spread[some].sum() > 0
+    }
 
 
 def _quantiles(values: np.ndarray) -> tuple[float, ...] | None:

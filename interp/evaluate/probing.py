@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from interp.errors import ConfigError, DataError
 from interp.features.bases import Basis
-from interp.progress import Progress, silent
+from interp.progress import Part, Progress, silent
 from interp.store import ActivationStore
 
 FIELDS = ("domain", "language")
@@ -116,7 +116,7 @@ def probe(
     if len({basis.site for basis in bases}) != 1:
         raise ConfigError("probing compares bases of one site; give at least one, and of one only")
     examples = choose(store, windows, seed)
-    labels = _labels(store, examples)
+    labels = labels_of(store, examples)
     if not labels:
         raise DataError(
             f"no domain or language of store {store.name} is that of {LEAST} training and {LEAST} "
@@ -124,23 +124,11 @@ def probe(
         )
     found: list[Probe] = []
     for number, basis in enumerate(bases):
-        values = pool(basis, store, examples, _Part(progress, number, len(bases)))
+        values = pool(basis, store, examples, Part(progress, number, len(bases)))
         for label, positive in labels.items():
             for k in ks:
                 found.append(_probe(basis, values, label, positive, examples, k, seed))
     return found
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Progress of one basis among several."""
-
-    progress: Progress
-    number: int
-    of: int
-
-    def __call__(self, done: int, total: int, note: str = "") -> None:
-        self.progress(self.number * total + done, self.of * total, note)
 
 
 def choose(store: ActivationStore, windows: int, seed: int) -> Examples:
@@ -186,10 +174,12 @@ def pool(
     return sums.numpy() / examples.rows[:, None].astype(np.float32)
 
 
-def _labels(store: ActivationStore, examples: Examples) -> dict[str, Bool[np.ndarray, " windows"]]:
+def labels_of(
+    store: ActivationStore, examples: Examples, fields: Sequence[str] = FIELDS
+) -> dict[str, Bool[np.ndarray, " windows"]]:
     """Which windows have each label that can be probed."""
     found: dict[str, np.ndarray] = {}
-    for field in FIELDS:
+    for field in fields:
         of_document = np.array([str(getattr(each, field)) for each in store.documents])
         of_window = of_document[examples.document]
         for name in np.unique(of_window):

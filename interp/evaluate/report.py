@@ -132,11 +132,12 @@ def compare(
     everyone = list(candidates)
     found = measure(everyone, store, progress=progress)
     if everyone:
-        place = store.site(everyone[0].site)
-        mean = torch.from_numpy(survey(store, place, seed=seed).mean)
         extra = list(beside)
-        for k in sorted({max(1, round(each.heldout.l0)) for each in found}):
-            extra += controls(mean, place.name, list(fitted), k, seed)
+        if everyone[0].target is None:
+            place = store.site(everyone[0].site)
+            mean = torch.from_numpy(survey(store, place, seed=seed).mean)
+            for k in sorted({max(1, round(each.heldout.l0)) for each in found}):
+                extra += controls(mean, place.name, list(fitted), k, seed)
         known = {(each.kind, each.k, each.name.split("@")[0]) for each in everyone if each.k}
         extra = [e for e in extra if (e.kind, e.k, e.name.split("@")[0]) not in known]
         found += measure(extra, store, progress=progress)

@@ -10,8 +10,8 @@ from torch.nn.functional import cross_entropy
 from transformer_lens import TransformerBridge, TransformerBridgeConfig
 
 from interp.errors import ConfigError, DataError, UnknownName
-from interp.evaluate import downstream, evaluate, table
-from interp.evaluate.downstream import splice
+from interp.evaluate import candidate, downstream, evaluate, table
+from interp.evaluate.downstream import downstream_many, splice
 from interp.evaluate.windows import heldout_windows
 from interp.models import LoadedModel
 from interp.sae import Dictionary, Origin, TopK
@@ -68,9 +68,10 @@ def activations(model, windows) -> np.ndarray:
 
 
 def store_at(path, windows, activations, **settings) -> ActivationStore:
+    values = activations if isinstance(activations, dict) else {SITE: activations}
     return make_store(
         path,
-        activations={SITE: activations},
+        activations=values,
         tokens=torch.cat([w[0, 1:] for w in windows]).numpy(),
         vocabulary=[f" {i}" for i in range(VOCAB)],
         documents=DOCUMENTS,
@@ -213,10 +214,73 @@ def test_windows_are_those_that_were_captured(windows, store) -> None:
     assert sum(len(group.tokens) for group in fewer) == 3
 
 
+DEEPER = "resid_post.1"
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory, model, windows, activations) -> ActivationStore:
+    """The site before the last block and the one after it."""
+    deeper = model.site(DEEPER)
+    found = [model.activations(w, [deeper])[DEEPER][0, 1:].numpy() for w in windows]
+    values = {SITE: activations, DEEPER: np.concatenate(found).astype(np.float32)}
+    return store_at(tmp_path_factory.mktemp("stores") / "both", windows, values)
+
+
+def across(site: str, target: str | None, widths: tuple[int, int]) -> Dictionary:
+    """Arbitrary weights from a site to another, or of a joint site."""
+    generator = torch.Generator().manual_seed(5)
+    origin = Origin(model="tiny", site=site, store="both", store_digest="0", target=target,
+                    target_width=None if target is None else widths[1])  # fmt: skip
+    dictionary = TopK(latents=40, k=6, skip=target is not None).dictionary(widths[0], origin)
+    with torch.no_grad():
+        for weight in dictionary.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=generator) / 3)
+    return dictionary.requires_grad_(False)
+
+
+def replaced_by_hand(model, windows, read, rows) -> float:
+    """Loss with hooks that put the parts of ``rows(what was read)`` in place of sites."""
+    total, count = 0.0, 0
+    for window in held(windows):
+        clean = model.activations(window, [model.site(name) for name in read])
+        new = rows(torch.cat([clean[name][0, 1:] for name in read], dim=1))
+
+        def put(part):
+            return lambda x, hook: torch.cat([x[:, :1], part[None]], dim=1)
+
+        hooks = [(f"blocks.{block}.hook_out", put(part)) for block, part in new.items()]
+        with torch.inference_mode():
+            logits = model.bridge.run_with_hooks(window, fwd_hooks=hooks)
+        total += float(cross_entropy(logits[0, :-1], window[0, 1:], reduction="sum"))
+        count += window.shape[1] - 1
+    return total / count
+
+
+def test_a_transcoder_is_spliced_in_at_its_target(model, windows, both) -> None:
+    dictionary = across(SITE, DEEPER, (WIDTH, WIDTH))
+    found = downstream(dictionary, model, both, batch=3)
+    expected = replaced_by_hand(model, windows, [SITE], lambda x: {1: dictionary(x)})
+    assert found.ce_dictionary == pytest.approx(expected, abs=1e-5)
+    mean = torch.from_numpy(both.take(DEEPER, both.rows_of("train"))).mean(dim=0)
+    ablated = replaced_by_hand(model, windows, [SITE], lambda x: {1: mean.expand(len(x), -1)})
+    assert found.ce_mean_ablation == pytest.approx(ablated, abs=1e-5)
+
+
+def test_a_crosscoder_replaces_all_its_sites_at_once(model, windows, both) -> None:
+    dictionary = across(f"{SITE}+{DEEPER}", None, (2 * WIDTH, 2 * WIDTH))
+    found = downstream(dictionary, model, both, batch=3)
+
+    def rows(x):
+        return dict(enumerate(dictionary(x).split(WIDTH, dim=1)))
+
+    expected = replaced_by_hand(model, windows, [SITE, DEEPER], rows)
+    assert found.ce_dictionary == pytest.approx(expected, abs=1e-5)
+
+
 def test_only_masked_positions_are_replaced() -> None:
     x = torch.arange(24.0).reshape(2, 4, 3)
     mask = torch.tensor([[False, True, True, False], [False, False, False, True]])
-    out = splice(lambda rows: -rows, mask)(x)
+    out = splice(-x[mask], mask)(x)
     assert torch.equal(out[mask], -x[mask])
     assert torch.equal(out[~mask], x[~mask])
     assert x[0, 1, 0] == 3  # the original is left alone
@@ -229,8 +293,13 @@ def test_wrong_use_is_refused(model, store, windows, activations, tmp_path) -> N
         downstream(dictionary, model, other)
     with pytest.raises(ConfigError, match="at least 1"):
         downstream(dictionary, model, store, windows=0)
+    elsewhere = dictionary_of(k=2)
+    elsewhere.origin = dataclasses.replace(elsewhere.origin, site="resid_post.1")
     with pytest.raises(UnknownName, match=SITE):
-        downstream(dictionary, model, store, site="resid_post.1")
+        downstream(elsewhere, model, store)
+    pair = [candidate(dictionary, "a"), candidate(elsewhere, "b")]
+    with pytest.raises(ConfigError, match="b is of resid_post.1, a of resid_post.0"):
+        downstream_many(pair, model, store)
     heldout = store.heldout
     none = store_at(tmp_path / "none", windows, activations, sinks=heldout)
     with pytest.raises(DataError, match="heldout"):

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from interp.cli import main
-from interp.errors import ConfigError, DataError
+from interp.errors import DataError
 from interp.evaluate import candidate, compare, measure, table, variants
 from interp.evaluate.fidelity import redundancy
 from interp.features import FitConfig, fit_basis
 from interp.files import read_json
-from interp.sae import Origin, TopK, TrainConfig, reconstruction, save_dictionary, train
+from interp.sae import Origin, TopK, TrainConfig, reconstruction, train
 from tests.stores import make_store
 
 SITE, WIDTH, ROWS = "resid_post.0", 6, 900
@@ -124,11 +124,24 @@ def test_controls_stand_at_the_dictionary_s_l0(store, dictionary) -> None:
     assert len(lines) == len(reports) + 1 == len(table(reports).splitlines())
 
 
-def test_a_transcoder_and_constant_rows_are_refused(store, dictionary, tmp_path) -> None:
-    origin = Origin(model="toy", site=SITE, store="toy", store_digest="0", target="mlp_out.0")
-    across = TopK(latents=10, k=3).dictionary(WIDTH, origin)
-    with pytest.raises(ConfigError, match="is a transcoder from resid_post.0 to mlp_out.0"):
-        candidate(across)
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_transcoder_is_measured_on_its_target(tmp_path, skip: bool) -> None:
+    """The same figures as training writes beside it, and controls of none."""
+    store = make_store(tmp_path / "s", rows=900, sites={SITE: 8, "mlp_out.0": 5, "mlp_out.1": 3})
+    target, config = "mlp_out.0+mlp_out.1", TrainConfig(tokens=2048, batch=256)
+    across = train(store, SITE, TopK(latents=16, k=2, skip=skip), config, out=tmp_path / "d",
+                   target=target)  # fmt: skip
+    (found,) = compare([candidate(across, "a")], store)
+    expected, given = reconstruction(across, store).to_dict(), found.heldout.to_dict()
+    assert given.pop("fve_by_site") == pytest.approx(expected.pop("fve_by_site"))
+    assert {
+        k: pytest.approx(v) if isinstance(v, float) else v for k, v in given.items()
+    } == expected
+    assert set(found.heldout.fve_by_site) == {"mlp_out.0", "mlp_out.1"}
+    assert found.fidelity.length_ratio is not None
+
+
+def test_constant_rows_are_refused(store, dictionary, tmp_path) -> None:
     flat = make_store(tmp_path / "flat", activations={SITE: np.ones((90, WIDTH))})
     with pytest.raises(DataError, match="are constant"):
         measure([candidate(dictionary)], flat)
@@ -158,15 +171,17 @@ def test_the_command_line_sets_controls_beside_dictionaries(workspace, capsys) -
     assert written["fidelity"] == found["metrics"]["fidelity"]
     assert main(command) == 0
     assert "uncentred" in capsys.readouterr().out
-    origin = Origin(
-        model="toy", site=SITE, store="toy", store_digest="0", target=SITE, target_width=8
+    store = make_store(
+        workspace.store("two"), rows=900, sites={SITE: 8, "mlp_out.0": 5}, model="toy"
     )
-    across = TopK(latents=16, k=2).dictionary(8, origin)
-    save_dictionary(across, workspace.dictionary("toy", SITE, "topk-16-k2-to-x-s0"))
+    name = "topk-16-k2-to-mlp_out.0-s0"
+    train(store, SITE, TopK(latents=16, k=2), config, target="mlp_out.0",
+          out=workspace.dictionary("toy", SITE, name))  # fmt: skip
     capsys.readouterr()
-    assert main(["evaluate", "toy", SITE, "--no-model", "--json"]) == 0
+    assert main(["evaluate", "two", SITE, "--no-model", "--json"]) == 0
     every = [each["address"] for each in json.loads(capsys.readouterr().out)["reports"]]
-    assert [each.split("/")[2] for each in every][:2] == ["topk-16-k2-frozen-s0", "topk-16-k2-s0"]
-    assert not any("-to-" in each for each in every)
-    assert main(["evaluate", "toy", SITE, "pca-8-k32-s0", "--no-model"]) == 0
-    assert main(["evaluate", "toy", SITE, "pac", "--no-model"]) == 2
+    names = [each.split("/")[2] for each in every]
+    assert names[:2] == ["topk-16-k2-frozen-s0", "topk-16-k2-s0"]
+    assert names[-1] == name
+    written = read_json(workspace.dictionary("toy", SITE, name) / "metrics.json")
+    assert {"heldout", "fidelity", "training"} <= set(written)
