@@ -1,5 +1,7 @@
 """Every cache of the app. Keys hold paths with their times, so a file made again is read again.
 
+Streamlit leaves arguments whose names begin with ``_`` out of a key: no stamp may be called so.
+
 Shared objects (tables, stores, models) are resources: one copy for all sessions, read only. What
 a session may change is copied by `st.cache_data`.
 """
@@ -14,11 +16,15 @@ from apps import inventory
 from apps import notes as kept
 from apps.listing import Listing
 from apps.runs import Run, read_run
+from interp.cli.verify import model_source
 from interp.features.table import UnitTable
+from interp.progress import Progress
 from interp.store import ActivationStore
 from interp.workspace import Workspace
 
 if TYPE_CHECKING:
+    from apps.causes import Asked, Trial
+    from apps.matching import Matching
     from apps.reading import Reading
     from interp.features import Basis
     from interp.models import LoadedModel
@@ -44,7 +50,7 @@ def tables(workspace: Workspace) -> list[inventory.Item]:
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
-def _tables(workspace: Workspace, _: Stamp) -> list[inventory.Item]:
+def _tables(workspace: Workspace, key: Stamp) -> list[inventory.Item]:
     return inventory.tables(workspace)
 
 
@@ -88,7 +94,7 @@ def dictionaries(workspace: Workspace) -> list[inventory.Item]:
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
-def _dictionaries(workspace: Workspace, _: Stamp) -> list[inventory.Item]:
+def _dictionaries(workspace: Workspace, key: Stamp) -> list[inventory.Item]:
     return inventory.dictionaries(workspace)
 
 
@@ -99,7 +105,7 @@ def lab(workspace: Workspace) -> list[inventory.Item]:
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
-def _lab(workspace: Workspace, _: Stamp) -> list[inventory.Item]:
+def _lab(workspace: Workspace, key: Stamp) -> list[inventory.Item]:
     return inventory.lab(workspace)
 
 
@@ -116,6 +122,21 @@ def runs(workspace: Workspace) -> list[Run]:
 @st.cache_resource(max_entries=256, show_spinner=False)
 def _run(key: Stamp, path: Path) -> Run:
     return read_run(path)
+
+
+def matching(paths: tuple[Path, Path], *, by_contexts: bool) -> "Matching":
+    """Two bases matched: by the tables of their units, or by the folders of two dictionaries."""
+    files = paths if by_contexts else [path / "weights.safetensors" for path in paths]
+    return _matching(stamp(files), paths, by_contexts)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Matching the units …")
+def _matching(key: Stamp, paths: tuple[Path, Path], by_contexts: bool) -> "Matching":
+    from apps.matching import directions, match, match_contexts  # scipy, which Home does without
+
+    if by_contexts:
+        return match_contexts(table(paths[0]), table(paths[1]))
+    return match(directions(paths[0]), directions(paths[1]))
 
 
 def notes(listed: Listing, workspace: Workspace) -> dict[str, kept.Note]:
@@ -164,7 +185,7 @@ def _reading(key: Stamp, _workspace: Workspace, paths: tuple[Path, ...], text: s
     first = table(paths[0])
     opened = store(_workspace.store(first.store))
     bases = [_basis(stamp([path]), _workspace, path) for path in paths]
-    return read(_model(opened.model, _workspace), opened, first.site, bases, text)
+    return read(_model(model_source(opened.manifest), _workspace), opened, first.site, bases, text)
 
 
 @st.cache_resource(max_entries=1, show_spinner="Loading the model …")
@@ -180,3 +201,30 @@ def _basis(key: Stamp, _workspace: Workspace, path: Path) -> "Basis":
 
     opened = table(path)
     return basis_of(opened, store(_workspace.store(opened.store)), _workspace)
+
+
+def disentangle(
+    workspace: Workspace, opened: UnitTable, unit: int, dictionary: str, progress: Progress
+) -> None:
+    """Compute and write what carries the senses of a neuron."""
+    from apps.causes import disentangled
+
+    captured = store(workspace.store(opened.store))
+    model = _model(model_source(captured.manifest), workspace)
+    disentangled(workspace, opened, unit, dictionary, captured, model, progress)
+
+
+def trial(workspace: Workspace, opened: UnitTable, asked: "Asked") -> "Trial":
+    """A unit changed on a text; the model runs once for each question."""
+    weights = workspace.dictionary(opened.model, opened.site, opened.basis) / "weights.safetensors"
+    return _trial(stamp([opened.path, weights]), workspace, opened.path, asked)
+
+
+@st.cache_resource(max_entries=32, show_spinner="Running the model …")
+def _trial(key: Stamp, _workspace: Workspace, path: Path, asked: "Asked") -> "Trial":
+    from apps.causes import run
+
+    opened = table(path)
+    captured = store(_workspace.store(opened.store))
+    basis = _basis(stamp([path]), _workspace, path)
+    return run(_model(model_source(captured.manifest), _workspace), captured, basis, asked)

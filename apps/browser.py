@@ -1,7 +1,7 @@
 """The script Streamlit runs: `streamlit run apps/browser.py`, or rather `interp app`.
 
 It only sets the page up and hands over to one file of `apps/views`. Nothing here or in the views
-imports torch, except *Your text*, and that only once it has a text and a model.
+imports torch but pages that run a model, and those only once they have something to run it on.
 """
 
 import sys
@@ -20,6 +20,7 @@ def main() -> None:
 
     st.set_page_config(page_title="interp", page_icon=theme.ICON, layout="wide")
     st.html(theme.STYLE)
+    navigation.mend_url()
     st.navigation(navigation.pages(), position="top").run()
 
 

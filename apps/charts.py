@@ -3,6 +3,7 @@
 Points are sent as a data frame (Arrow), so that a chart of 20,000 units is a quarter megabyte.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 
 from apps.theme import Mark
 
+CHANCE = "chance"
 MOST_POINTS = 20_000
 """More units than this are drawn as a seeded random sample, and the caption says so."""
 
@@ -61,6 +63,15 @@ def scatter(
         "animation": False,
         "grid": _GRID,
         "legend": {"top": 0, "left": 0, "itemWidth": 10, "itemHeight": 10},
+        # Dragging a rectangle asks for the units within it.
+        "brush": {
+            "toolbox": ["rect", "clear"],
+            "xAxisIndex": 0,
+            "yAxisIndex": 0,
+            "throttleType": "debounce",
+            "throttleDelay": 300,
+        },
+        "toolbox": {"top": 0, "right": 8, "itemSize": 14},
         "tooltip": {
             "trigger": "item",
             "formatter": f"{{a}} {{@unit}}<br>{y[1]} {{@{y[0]}}}<br>{x[1]} {{@{x[0]}}}",
@@ -80,7 +91,11 @@ def ecdf(
     dark: bool,
     diagonal: bool = False,
 ) -> dict[str, Any]:
-    """Per basis, the share of units whose value is at most x, at 201 quantiles.
+    """Per basis, the share of units whose value is at most x, at 201 quantiles, with a band.
+
+    The band holds the whole curve of all units of that kind with 95 % confidence: ± √(ln(2/0.05) /
+    2n), the inequality of Dvoretzky, Kiefer and Wolfowitz with Massart's constant (Massart 1990,
+    Annals of Probability 18). It takes units as independent draws.
 
     Args:
         values: finite values per basis.
@@ -91,8 +106,11 @@ def ecdf(
     """
     share = np.linspace(0, 1, 201)
     series: list[dict[str, Any]] = []
+    named: list[str] = []
     for number, (basis, found) in enumerate(values.items()):
         points = np.stack([np.quantile(found, share), share], axis=1)
+        series += _band(points, len(found), f"band-{basis}", marks[basis].colour(dark))
+        named.append(f"{basis} ({len(found):,})")
         series.append(
             {
                 "type": "line",
@@ -107,7 +125,7 @@ def ecdf(
         series.append(
             {
                 "type": "line",
-                "name": "chance",
+                "name": CHANCE,
                 "data": [[0, 0], [1, 1]],
                 "showSymbol": False,
                 "silent": True,
@@ -118,12 +136,47 @@ def ecdf(
     return {
         "animation": False,
         "grid": _GRID,
-        "legend": {"top": 0, "left": 0, "itemWidth": 22, "itemHeight": 8, "type": "scroll"},
-        "tooltip": {"trigger": "axis"},
+        "legend": {
+            "top": 0,
+            "left": 0,
+            "itemWidth": 22,
+            "itemHeight": 8,
+            "type": "scroll",
+            "data": [*named, *([CHANCE] if diagonal else [])],
+        },
+        "tooltip": {"trigger": "item"},
         "xAxis": {"type": "value", "name": label, "scale": True, **_axis()},
         "yAxis": {"type": "value", "min": 0, "max": 1, "name": "share of units", **_axis(44)},
         "series": series,
     }
+
+
+def _band(points: np.ndarray, count: int, name: str, colour: str) -> list[dict[str, Any]]:
+    """The area within which the whole curve lies: an unseen lower line and what stands on it."""
+    half = math.sqrt(math.log(2 / 0.05) / (2 * count))
+    low = np.clip(points[:, 1] - half, 0, 1)
+    height = np.clip(points[:, 1] + half, 0, 1) - low
+    hidden = {
+        "type": "line",
+        "stack": name,
+        "showSymbol": False,
+        "silent": True,
+        "lineStyle": {"opacity": 0},
+        "itemStyle": {"color": colour},
+        "tooltip": {"show": False},
+    }
+    return [
+        {
+            **hidden,
+            "name": f"{name}-{part}",
+            "data": np.stack([points[:, 0], values], axis=1).round(4).tolist(),
+            **extra,
+        }
+        for part, values, extra in (
+            ("low", low, {}),
+            ("height", height, {"areaStyle": {"color": colour, "opacity": 0.16}}),
+        )
+    ]
 
 
 def histogram(counts: np.ndarray, edges: np.ndarray, colour: str) -> dict[str, Any]:

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from apps.notes import SUFFIX
+from apps.notes import BLIND, SUFFIX
 from interp.errors import FormatError, InterpError
 from interp.features.table import UnitTable
 from interp.files import read_json
 from interp.workspace import Workspace
 
+_BESIDE = (".lock", SUFFIX, BLIND)
+"""Ends of the names of files that lie beside artefacts and are none."""
 State = Literal["ready", "unfinished", "unreadable"]
 
 
@@ -99,7 +101,7 @@ def _folders(root: Path, depth: int) -> list[Path]:
 
 
 def _shown(path: Path) -> bool:
-    return not path.name.startswith(".") and not path.name.endswith((".lock", SUFFIX))
+    return not path.name.startswith(".") and not path.name.endswith(_BESIDE)
 
 
 def _guarded(path: Path, name: str, read: Callable[[Path, str], Item]) -> Item:
@@ -183,6 +185,7 @@ def _result(path: Path, name: str) -> Item:
         "passed": all(check["passed"] for check in checks),
         "checks": checks,
         "figures": [_figure(figure) for figure in found["figures"]],
+        "notes": {str(name): str(text) for name, text in found.get("notes", {}).items()},
         "provenance": _record(found),
     }
     return Item(name=name, path=path, facts=facts)

@@ -17,6 +17,7 @@ ever appended to: the last line of a unit counts, and the history stays.
 import json
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import Any
 from interp.errors import ConfigError
 from interp.files import resource_error, sync
 
-SUFFIX = ".notes.jsonl"
+SUFFIX, BLIND = ".notes.jsonl", "blind.ratings.jsonl"
 RATINGS = ("no meaning", "many meanings", "unclear", "mostly one meaning", "one meaning")
 """What the ratings 1 to 5 say."""
 LONGEST = 4000
@@ -79,7 +80,16 @@ def append(path: Path, note: Note) -> None:
     Raises:
         ResourceError: no space is left, or the folder cannot be written.
     """
-    line = (json.dumps(asdict(note), ensure_ascii=False) + "\n").encode()
+    append_line(path, asdict(note))
+
+
+def append_line(path: Path, entry: Mapping[str, object]) -> None:
+    """Add an object to a file of lines by one forced write.
+
+    Raises:
+        ResourceError: no space is left, or the folder cannot be written.
+    """
+    line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
     try:
         with _LOCK:
             torn = path.exists() and not _ends_whole(path)

@@ -7,6 +7,7 @@ import streamlit as st
 
 from apps import _cache, charts, contexts, parts, walk, words
 from apps import scores as judged
+from apps.navigation import go
 from apps.theme import marks, unit_noun
 from apps.tokens import chip, legend
 from interp.errors import InterpError
@@ -54,6 +55,15 @@ def steps(address: Address, table: UnitTable) -> None:
             on_click=lambda: open_unit(walk.random_unit(address, alive)),
             key="random",
         )
+        if st.button(
+            "Compare",
+            icon=":material/compare_arrows:",
+            shortcut="x",
+            type="tertiary",
+            help="what another dictionary or model has for this unit",
+            key="compare",
+        ):
+            go("compare", one=f"{address.model}/{address.site}/{address.basis}", unit=str(address))
         st.caption(near.place)
 
 

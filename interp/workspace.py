@@ -7,13 +7,18 @@
     <workspace>/dictionaries/<model>/<site>/<name>/         trained dictionaries
     <workspace>/bases/<model>/<site>/<name>/                PCA, ICA and other fitted baselines
     <workspace>/units/<model>/<site>/<basis>.h5             unit tables
+    <workspace>/units/<model>/<site>/<basis>.activations.hdf5   every activation, where asked for
     <workspace>/lab/<result>/                               published results, reproduced
+    <workspace>/jobs/<id>/                                  jobs that the app started
 
 Dictionaries and units mirror the address of a unit, ``model/site/basis/index``.
 """
 
 import os
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +36,11 @@ class Workspace:
 
     @classmethod
     def at(cls, path: str | Path | None = None) -> "Workspace":
-        """The given folder, else ``$INTERP_WORKSPACE``, else ``activations`` here."""
+        """The given folder, else that of `working_in`, else ``$INTERP_WORKSPACE``, else
+        ``activations`` here."""
+        current = _current.get()
+        if path is None and current is not None:
+            return current
         return cls(Path(path or os.environ.get("INTERP_WORKSPACE") or DEFAULT).resolve())
 
     def asset(self, name: str) -> Path:
@@ -65,6 +74,19 @@ class Workspace:
     def lab(self, result: str) -> Path:
         """Folder of a reproduced result."""
         return self.root / "lab" / safe(result)
+
+
+_current: ContextVar[Workspace | None] = ContextVar("workspace", default=None)
+
+
+@contextmanager
+def working_in(workspace: Workspace) -> Generator[None, None, None]:
+    """Within the context, this is the default workspace."""
+    token = _current.set(workspace)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def safe(name: str) -> str:

@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import streamlit as st
 
-from apps import _cache, inventory, parts, underway
+from apps import _cache, inventory, jobs, parts, underway
 from apps.inventory import Item
 from apps.navigation import link
 from apps.theme import marks, unit_noun
@@ -28,8 +28,10 @@ def show() -> None:
     }
     if not any(items for items, _ in shelves.values()):
         _empty()
+        _jobs(workspace)
         return
     _sites(tables)
+    _jobs(workspace)
     _running(workspace)
     for title, (items, draw) in shelves.items():
         st.subheader(f"{title} · {len(items)}", anchor=False)
@@ -85,6 +87,27 @@ def _sites(tables: list[Item]) -> None:
                     f'<div class="rows">{lines}</div>'
                 )
                 link("units", "Browse its units", ":material/scatter_plot:", site=f"{model}/{site}")
+
+
+def _jobs(workspace: Workspace) -> None:
+    """Jobs of the app that have not ended."""
+    if not _live(workspace):
+        return
+    st.subheader("Jobs under way", anchor=False)
+
+    def draw() -> None:
+        found = _live(workspace)
+        for job in found:
+            underway.job(job)
+        if not found:
+            st.rerun()  # what they made is below
+
+    st.fragment(draw, run_every=underway.EVERY)()
+    link("jobs", "All jobs", ":material/play_circle:")
+
+
+def _live(workspace: Workspace) -> list[jobs.Job]:
+    return [job for job in jobs.listed(workspace) if job.live]
 
 
 def _running(workspace: Workspace) -> None:

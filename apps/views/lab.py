@@ -89,8 +89,12 @@ def _draw(item: Item) -> None:
     for place, figure in enumerate(figures):
         with columns[place % 2 if len(figures) > 1 else 0]:
             _figure(figure, f"figure-{item.name}-{place}", dark)
+    notes: dict[str, str] = facts["notes"]
+    for heading, note in notes.items():
+        st.markdown(f"**{parts.literal(heading)}**")
+        st.code(note, language=None, wrap_lines=True)
     if figures:
-        st.caption("Figures are of the first seed.")
+        st.caption("Figures and texts are of the first seed.")
     st.html(parts.provenance(facts["provenance"], {"effort": facts["effort"]}))
     with st.expander("Settings"):
         st.code(json.dumps(facts["setting"], indent=1), language="json")

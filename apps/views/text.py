@@ -1,14 +1,16 @@
-"""Your text: which units of which basis fire on each token of a text of one's own."""
+"""Your text: which units fire on each token of a text of one's own, neurons above latents."""
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import streamlit as st
 
-from apps import _cache, contexts, inventory, parts
+from apps import _cache, contexts, inventory, parts, rulers
 from apps.navigation import link
-from apps.theme import marks, unit_noun
+from apps.theme import Mark, marks, unit_noun
 from apps.tokens import plain, strip
 from interp.errors import InterpError
+from interp.features.table import UnitTable
 from interp.store import ActivationStore
 from interp.workspace import Workspace
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 LONGEST = 20_000
 """Characters accepted at all; the model's own limit, in tokens, is checked after tokenizing."""
 UNITS = 8
+LATENTS = 6
+"""Rows of the second ruler."""
 
 
 def show() -> None:
@@ -65,15 +69,66 @@ def _answer(
     for table in tables:
         contexts.check_match(table, store)
     reading = _cache.reading(workspace, tables, text)
-    token = _token(reading)
     dark = st.context.theme.type == "dark"
     look = marks(chosen)
+    _rulers(dict(zip(chosen, tables, strict=True)), reading, (model, site), look, dark)
+    token = _token(reading)
     for basis in chosen:
         st.html(
             f'<div class="stratum"><b>{parts.swatch(look[basis], dark)}{parts.text(basis)}</b>'
             f"<span>{unit_noun(basis)}s by the share of their own maximum reached</span></div>"
         )
         _units(workspace, (model, site, basis), reading, store, token)
+
+
+def _rulers(
+    tables: dict[str, UnitTable],
+    reading: "Reading",
+    place: tuple[str, str],
+    look: dict[str, Mark],
+    dark: bool,
+) -> None:
+    """A unit's row, a neuron's unless asked otherwise, above those of what fires where it does."""
+    measured = {
+        basis: rulers.Measured(
+            stem=f"{place[0]}/{place[1]}/{basis}",
+            noun=unit_noun(basis),
+            mark=look[basis],
+            called=table.unit_name,
+            share=rulers.shares(reading.activations[basis], table.columns["max"]),
+        )
+        for basis, table in tables.items()
+    }
+    first = "neurons" if "neurons" in measured else next(iter(measured))
+    peaks = measured[first].share.max(axis=0)
+    ranked = [int(unit) for unit in np.argsort(-peaks, kind="stable")[:50] if peaks[unit] > 0]
+    if not ranked:
+        st.caption(f"No unit of {first} fires here.")
+        return
+    options = {f"{first}/{unit}": unit for unit in ranked}
+    asked = st.query_params.get("ruler", "")
+    basis, _, index = asked.rpartition("/")
+    if basis == first and index.isdecimal() and int(index) < tables[first].n_units:
+        options = {asked: int(index), **options}
+    elif asked:
+        st.warning(f"{asked!r} is no unit of {first}; showing the strongest instead.")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        picked = st.selectbox(
+            "Ruler", list(options), key="ruler", bind="query-params", width=320,
+            help="the unit of the first row; the strongest on this text come first",
+        )  # fmt: skip
+        learned = [each for each in measured if each not in (first, "random")]
+        below = st.selectbox("Against", learned or [first], key="below", width=320)
+    top = measured[first].row(options[picked])
+    under = rulers.alike(top.share, measured[below].share, LATENTS + (below == first))
+    rows = [measured[below].row(unit) for unit in under]
+    rows = [row for row in rows if row.address != top.address][:LATENTS]
+    shown = rulers.data(reading.pieces, [top, *rows], measured, dark=dark)
+    rulers.draw(shown, "rulers")
+    st.caption(
+        f"Rows of {below}: those that fire where the first row does, most in common first. "
+        "Shades are shares of each unit's own maximum over the store."
+    )
 
 
 def _token(reading: "Reading") -> int | None:

@@ -66,6 +66,9 @@ def _draw(workspace: Workspace, address: Address, table: UnitTable) -> None:
         found = None
     if found is not None:
         meaning.rule(found, values)
+    with st.container(horizontal=True, gap="medium"):
+        link("disentangle", "Disentangle", ":material/account_tree:", unit=str(address))
+        link("intervene", "Intervene", ":material/tune:", unit=str(address))
     remarks.remarks(table, address)
     if dead:
         st.info(

@@ -93,7 +93,9 @@ def _draw(workspace: Workspace, listing: Listing) -> None:
         overview.scatter(listing, rows, wanted.column, look, dark)
     with right:
         overview.distribution(listing, rows, wanted.column, look, dark)
-    _table(workspace, listing, rows, wanted.column, look)
+    rows = overview.within(listing, rows, wanted.column)
+    if len(rows):
+        _table(workspace, listing, rows, wanted.column, look)
 
 
 def _filter(listing: Listing) -> Filter:
@@ -153,6 +155,7 @@ def _filter(listing: Listing) -> Filter:
 
 def _sort_by_score() -> None:
     st.session_state["sort"] = st.session_state["score"]
+    st.query_params.pop(overview.AREA, None)  # its other edge was of another score
 
 
 def _table(

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from interp.capture.config import CaptureConfig
-from interp.capture.plan import make_plan
+from interp.capture.plan import Plan, make_plan
 from interp.capture.ranks import Ranks
 from interp.capture.work import work
 from interp.config import from_dict, to_dict
 from interp.corpus import Corpus, load_corpus, split_heldout
 from interp.errors import ConfigError, StoreError
-from interp.models import LoadedModel
+from interp.models import LoadedModel, Tokenizer
 from interp.progress import Progress, silent
 from interp.provenance import Provenance
 from interp.store import (
@@ -77,13 +77,7 @@ def capture(
         ResourceError: no space is left, or one window does not fit into memory.
     """
     config = from_dict(CaptureConfig, {**to_dict(config or CaptureConfig()), **settings})
-    places = model.find_sites([sites] if isinstance(sites, str) else sites)
-    if model.tokenizer is None:
-        raise ConfigError(f"{model.name} has no tokenizer, so it cannot read a corpus")
-    if config.context > model.n_ctx:
-        raise ConfigError(
-            f"{model.name} reads at most {model.n_ctx} tokens at once; use --context {model.n_ctx}"
-        )
+    places, tokenizer = readable(model, sites, config)
     ranks = ranks or Ranks.of_environment()
     if ranks.rank:
         progress = silent
@@ -96,17 +90,66 @@ def capture(
         progress(done.rows, done.rows, "already captured")
         return done
 
+    asked = corpus if isinstance(corpus, str) else text.name
+    plan, manifest = prepare(model, places, text, config, asked=asked, source=source)
+    vocabulary = Vocabulary(tokenizer.vocabulary(), tokenizer.specials)
+    with _opened(folder, manifest, plan.documents, vocabulary, ranks) as store:
+        work(model, places, plan, store, config.batch_tokens, ranks.timeout, progress)
+    return ActivationStore.open(folder)
+
+
+def readable(
+    model: LoadedModel, sites: Sequence[str] | str, config: CaptureConfig
+) -> tuple[list[Site], Tokenizer]:
+    """The sites by their names, and what turns text into the model's tokens.
+
+    Raises:
+        UnknownName: no such site.
+        ConfigError: the model has no tokenizer, or the settings do not fit it.
+    """
+    places = model.find_sites([sites] if isinstance(sites, str) else sites)
+    if model.tokenizer is None:
+        raise ConfigError(f"{model.name} has no tokenizer, so it cannot read a corpus")
+    if config.context > model.n_ctx:
+        raise ConfigError(
+            f"{model.name} reads at most {model.n_ctx} tokens at once; use --context {model.n_ctx}"
+        )
+    return places, model.tokenizer
+
+
+def prepare(
+    model: LoadedModel,
+    places: Sequence[Site],
+    text: Corpus,
+    config: CaptureConfig,
+    *,
+    asked: str,
+    source: str = "",
+) -> tuple[Plan, Manifest]:
+    """Which token will stand in which row, and the manifest that a store of it begins with.
+
+    Args:
+        model: the model; it has a tokenizer.
+        places: its sites.
+        text: the corpus.
+        config: the settings.
+        asked: how the corpus was named.
+        source: what `load_model` was given, if that is not the model's name.
+
+    Raises:
+        DataError: the corpus is empty.
+    """
+    assert model.tokenizer is not None
     documents = text.documents()
-    heldout = split_heldout(documents, fraction=config.heldout, seed=config.seed)
     plan = make_plan(
         documents,
-        heldout,
+        split_heldout(documents, fraction=config.heldout, seed=config.seed),
         model.tokenizer.encode,
         config,
         bos=model.tokenizer.bos,
         specials=model.tokenizer.specials,
     )
-    manifest = Manifest(
+    return plan, Manifest(
         model=model.name,
         model_digest=model.digest,
         corpus=text.name,
@@ -116,14 +159,14 @@ def capture(
         bos=model.tokenizer.bos,
         rows=plan.rows,
         shards=schema.planned(np.diff(plan.edges).tolist()),
-        request=request,
+        request=request_of(model, places, text, config),
         plan=plan.digest,
         provenance=Provenance(
             job="capture",
             seed=config.seed,
             config={
                 "model": source or model.name,
-                "corpus": corpus if isinstance(corpus, str) else text.name,
+                "corpus": asked,
                 "sites": [site.name for site in places],
                 "model_dtype": str(model.dtype).removeprefix("torch."),
                 **to_dict(config),
@@ -131,10 +174,6 @@ def capture(
             parents={model.name: model.digest, text.name: text.digest},
         ).to_dict(),
     )
-    vocabulary = Vocabulary(model.tokenizer.vocabulary(), model.tokenizer.specials)
-    with _opened(folder, manifest, plan.documents, vocabulary, ranks) as store:
-        work(model, places, plan, store, config.batch_tokens, ranks.timeout, progress)
-    return ActivationStore.open(folder)
 
 
 def request_of(

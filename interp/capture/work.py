@@ -5,7 +5,7 @@ the others compute their first shard meanwhile and compute it again if rank 0 de
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from interp.errors import FormatError
 from interp.models import LoadedModel
 from interp.progress import Progress
 from interp.store import Site, StoreMember, StoreWriter
+from interp.store.schema import DType
 
 
 class _Told:
@@ -69,10 +70,7 @@ def work(
         found = runner.run(index, dtypes, told)
         if not store.manifest.sinks:
             # The decision is recorded before the shard is.
-            wider: dict[str, Any] = {
-                site: "bfloat16" for site in found.overflow if dtypes[site] == "float16"
-            }
-            store.decide(dtypes={**dtypes, **wider}, sinks=sink_rule(found, witness, bos))
+            store.decide(dtypes=wide_enough(found, dtypes), sinks=sink_rule(found, witness, bos))
             if store.manifest.dtypes != dtypes:
                 told(-store.manifest.shards[index].rows)
                 found = runner.run(index, store.manifest.dtypes, told)
@@ -89,6 +87,14 @@ def work(
         )
         store.collect()
     store.finish(timeout, told.show)
+
+
+def wide_enough(found: ShardRows, dtypes: Mapping[str, DType]) -> dict[str, DType]:
+    """The stored types, bfloat16 for sites that did not fit float16 in the first shard."""
+    wider: dict[str, DType] = {
+        site: "bfloat16" for site in found.overflow if dtypes[site] == "float16"
+    }
+    return {**dtypes, **wider}
 
 
 def sink_rule(found: ShardRows, witness: Site | None, bos: int | None) -> dict[str, Any]:

@@ -7,11 +7,13 @@ from interp.cli.bars import bar
 from interp.cli.flags import add_config, read_config
 from interp.cli.say import say, table
 from interp.cli.verify import model_source, store_path
+from interp.progress import silent
 from interp.workspace import Workspace
 
 EXAMPLE = """\
   interp extract smollm2-135m resid_post.9
-  interp extract shakespeare-1l mlp_post.0 --bases neurons batchtopk-4096-k16-s0"""
+  interp extract shakespeare-1l mlp_post.0 --bases neurons batchtopk-4096-k16-s0
+  interp extract smollm2-135m resid_post.9 --activations     # for interp find"""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -29,18 +31,25 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-model", action="store_true", help="leave out the logit lens, which needs the model"
     )
+    parser.add_argument(
+        "--activations",
+        action="store_true",
+        help="keep every activation of the bases that are sparse, for `interp find`",
+    )
     parser.add_argument("--device", help="cpu or cuda [cuda where there is one]")
     add_config(parser, ExtractConfig)
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Do it and return the result."""
+def run(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Do it and return the result, of which only rank 0 has one."""
+    from interp.capture.ranks import Ranks
     from interp.errors import UnknownName
     from interp.features import ExtractConfig, extract, find_bases
     from interp.models import load_model
     from interp.store import ActivationStore
 
     workspace = Workspace.at(args.workspace)
+    ranks = Ranks.of_environment()
     store = ActivationStore.open(store_path(workspace, args.store))
     config = read_config(ExtractConfig, args)
     bases = find_bases(store, args.site, args.bases, workspace, seed=config.seed)
@@ -55,8 +64,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         model = None
     with bar(f"extract {args.site}", "rows", args) as progress:
         units = extract(
-            bases, store, model=model, config=config, workspace=workspace, progress=progress
+            bases,
+            store,
+            model=model,
+            config=config,
+            workspace=workspace,
+            activations=args.activations,
+            ranks=(ranks.rank, ranks.world),
+            progress=silent if ranks.rank else progress,
         )
+    if ranks.rank:
+        return None  # rank 0 speaks for all
     rows = units.summary()
     table(args, rows)
     say(args, f"\nnow: interp units {args.store} {args.site}, or interp app")

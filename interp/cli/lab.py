@@ -30,7 +30,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         dest="effort",
         action="store_const",
         const="quick",
-        help="run: under a minute on one core [this]",
+        help="run: under three minutes on one core [this]",
     )
     effort.add_argument(
         "--full", dest="effort", action="store_const", const="full", help="run: as published"

@@ -1,8 +1,9 @@
 """``interp train``: train dictionaries on stored activations."""
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, get_origin
+from typing import TYPE_CHECKING, Any, get_origin
 
 from interp.cli.bars import bar
 from interp.cli.flags import add_config, several
@@ -11,7 +12,11 @@ from interp.cli.verify import store_path
 from interp.config import field_types
 from interp.errors import ConfigError
 from interp.files import read_json
+from interp.progress import silent
 from interp.workspace import Workspace
+
+if TYPE_CHECKING:
+    from interp.store import ActivationStore
 
 EXAMPLE = """\
   interp train smollm2-135m resid_post.9 --architecture batchtopk --k 32 --expansion 8
@@ -19,7 +24,11 @@ EXAMPLE = """\
   interp train shakespeare-1l mlp_post.0 --architecture topk,batchtopk --k 16,32,64 --lr 1e-3,2e-3
   interp train shakespeare-1l mlp_post.0 --k 16,32 --seed 0,1,2 --data-seed 0
   interp train smollm2-135m resid_post.9+mlp_post.9             # a crosscoder of both sites
-  interp train smollm2-135m mlp_post.9 --target resid_post.9    # a transcoder; also with --skip"""
+  interp train base+tuned resid_post.9                          # of two stores of the same rows
+  interp train smollm2-135m mlp_post.9 --target resid_post.9    # a transcoder; also with --skip
+  interp train smollm2-135m mlp_in.4+mlp_in.5 --target mlp_out.4+mlp_out.5 --cross-layer
+  interp train smollm2-135m resid_post.9 --live="--tokens 2M --model-dtype bfloat16"
+  torchrun --nproc-per-node 2 -m interp train smollm2-135m resid_post.9 --k 32   # or srun"""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +36,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     from interp.sae import TrainConfig, architectures
 
     known = architectures()
-    parser.add_argument("store", help="name of a store in the workspace, or its folder")
+    parser.add_argument(
+        "store",
+        help="name of a store in the workspace, or its folder; two of the same rows joined by +: "
+        "a crosscoder of two models",
+    )
     parser.add_argument(
         "site", help="a site of that store, such as resid_post.9, or several joined by +"
     )
@@ -52,7 +65,41 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="where to send the numbers of log.jsonl besides; each is an optional package",
     )
-    parser.add_argument("--device", help="cpu or cuda [cuda where there is one]")
+    parser.add_argument(
+        "--device", help="cpu or cuda [cuda where there is one; one a process under torchrun]"
+    )
+    parser.add_argument(
+        "--live",
+        nargs="?",
+        const="",
+        metavar="FLAGS",
+        help="store nothing: STORE is a model, and training reads what `interp capture STORE SITE` "
+        'would store, computed in the same order; --live="--tokens 300k" gives capture\'s flags '
+        "[read a store]",
+    )
+    parser.add_argument(
+        "--live-memory",
+        type=float,
+        default=4.0,
+        metavar="GB",
+        help="with --live, how much of it is kept instead of computed again [4]",
+    )
+    parser.add_argument(
+        "--shard-latents",
+        type=int,
+        default=1,
+        metavar="N",
+        help="under torchrun or srun, whose processes train each dictionary together: divide its "
+        "latents among N of them, the rows of a batch among all others; for dictionaries too wide "
+        "for one device [1: rows alone]",
+    )
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="print where the time of a step went and the share of the machine's bound reached: "
+        "bound = encoder's product at the measured speed + least memory traffic at the measured "
+        "speed (interp/sae/profile.py); on a CPU, for one dictionary",
+    )
     add_config(parser, TrainConfig, *known.values(), lists=True)
 
 
@@ -84,30 +131,53 @@ def given(args: argparse.Namespace) -> dict[str, list[Any]]:
     return found
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Do it and return the result."""
+def _store(workspace: Workspace, name: str) -> "ActivationStore":
+    """The store of that name or folder, or two joined by +."""
+    from interp.store import ActivationStore, PairedStore
+    from interp.store.site import JOINT
+
+    whole = store_path(workspace, name)
+    joints = [at for at in range(1, len(name) - 1) if name[at] == JOINT]  # names may have some too
+    for at in () if whole.is_dir() else joints:
+        first, second = (store_path(workspace, part) for part in (name[:at], name[at + 1 :]))
+        if first.is_dir() and second.is_dir():
+            return PairedStore(ActivationStore.open(first), ActivationStore.open(second))
+    return ActivationStore.open(whole)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Do it and return the result, of which only the first process of several has one."""
+    from interp.cli.launch import joined
+    from interp.cli.live import live_store
     from interp.sae import grid, train, train_many
     from interp.sae.job import names
-    from interp.store import ActivationStore
+    from interp.sae.kernels.clock import clock
 
     workspace = Workspace.at(args.workspace)
-    store = ActivationStore.open(store_path(workspace, args.store))
+    store = _store(workspace, args.store) if args.live is None else live_store(args, workspace)
     site = store.site(args.site)
     runs = grid(args.architecture, given(args))
     called = names(site.width, runs, args.target)
     if args.out and len(runs) > 1:
         raise ConfigError(f"--out names one dictionary, not {len(runs)}; leave it out")
+    _check_profile(args, len(runs))
     called = [args.out] if args.out else called
     paths = [workspace.dictionary(store.model, site.name, name) for name in called]
     label = ",".join(args.architecture) if len(runs) == 1 else f"{len(runs)} dictionaries"
-    with bar(f"train {label} {args.site}", "tok", args) as progress:
-        how: dict[str, Any] = {"device": args.device, "trackers": args.log, "progress": progress}
-        how["target"] = args.target
+    with (
+        joined(args) as (mesh, device),
+        clock() if args.profile else nullcontext() as counted,
+        bar(f"train {label} {args.site}", "tok", args) as told,
+    ):
+        how: dict[str, Any] = {"device": device, "trackers": args.log, "target": args.target}
+        how |= {"mesh": mesh, "progress": told if mesh.leads else silent}
         if len(runs) == 1:
             ((architecture, config),) = runs
             train(store, site.name, architecture, config, out=paths[0], **how)
         else:
             train_many(store, site.name, runs, workspace=workspace, **how)
+    if not mesh.leads:
+        return None
     results = [_result(name, path) for name, path in zip(called, paths, strict=True)]
     if len(results) == 1:
         (result,) = results
@@ -120,10 +190,46 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         )
         for name, fve in heldout.get("fve_by_site", {}).items():
             say(args, f"  FVE at {name}: {fve:.3f}")
+        if counted is not None:
+            architecture, config = runs[0]
+            latents = architecture.width(site.width)
+            result["profile"] = _profile(args, counted.steps, config.batch, site.width, latents)
         return result
     table(args, [_row(result) for result in results])
     say(args, f"measured on held-out rows; in {paths[0].parent}")
     return {"dictionaries": results}
+
+
+def _check_profile(args: argparse.Namespace, runs: int) -> None:
+    import torch
+
+    if args.profile and runs > 1:
+        raise ConfigError(f"--profile is of one dictionary, not {runs}; leave it out")
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if args.profile and torch.device(device).type != "cpu":
+        raise ConfigError(
+            f"--profile times a processor's loops, not {device}'s; add --device cpu, or "
+            "use torch.profiler"
+        )
+
+
+def _profile(
+    args: argparse.Namespace, steps: list[dict[str, float]], rows: int, d_in: int, latents: int
+) -> dict[str, Any] | None:
+    from interp.sae.profile import profile
+
+    if not steps:
+        say(args, "no step was made, so there is no profile; the dictionary was there already")
+        return None
+    found = profile(steps, rows, d_in, latents)
+    parts = ", ".join(f"{part} {taken:.1f}" for part, taken in found["parts_ms"].items())
+    say(args, f"a step took {found['step_ms']:.1f} ms: {parts}")
+    say(
+        args,
+        f"the bound is {found['bound_ms']:.1f} ms ({found['gflops']:,.0f} GFLOP/s, "
+        f"{found['gigabytes']:.1f} GB/s); {found['reached']:.0%} of it reached",
+    )
+    return found
 
 
 def _result(name: str, path: Path) -> dict[str, Any]:

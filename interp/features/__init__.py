@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from interp.features.activations import UnitActivations
     from interp.features.address import Address
     from interp.features.bases import (
         Basis,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from interp.features.fit import FitConfig, fit_basis
     from interp.features.fitted import FittedBasis
     from interp.features.fitted_files import load_basis, save_basis
+    from interp.features.places import Place, places
     from interp.features.table import Stratum, UnitTable
     from interp.features.units import Units, open_units
 
@@ -36,7 +38,9 @@ _HOME = {
     "FittedBasis": "fitted",
     "NeuronBasis": "bases",
     "RandomDirections": "bases",
+    "Place": "places",
     "Stratum": "table",
+    "UnitActivations": "activations",
     "UnitTable": "table",
     "Units": "units",
     "extract": "extract",
@@ -45,6 +49,7 @@ _HOME = {
     "load_basis": "fitted_files",
     "neurons": "bases",
     "open_units": "units",
+    "places": "places",
     "random_directions": "bases",
     "save_basis": "fitted_files",
 }
@@ -57,8 +62,10 @@ __all__ = [
     "FitConfig",
     "FittedBasis",
     "NeuronBasis",
+    "Place",
     "RandomDirections",
     "Stratum",
+    "UnitActivations",
     "UnitTable",
     "Units",
     "extract",
@@ -67,6 +74,7 @@ __all__ = [
     "load_basis",
     "neurons",
     "open_units",
+    "places",
     "random_directions",
     "save_basis",
 ]

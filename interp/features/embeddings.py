@@ -13,13 +13,19 @@ themselves. These embeddings are learnt from the store's token stream alone:
 """
 
 from dataclasses import dataclass
+from typing import Any, no_type_check
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, Int64, Integer
+from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
+from interp.compiled import compiled
 from interp.errors import DataError
+from interp.sae.kernels.compiled import even, share
+
+Array = NDArray[Any]
 
 TOKENS, WIDTH, REACH, DECAY, SIF = 8192, 64, 5, 0.8, 1e-3
 FIT_ROWS = 2_000_000
@@ -122,14 +128,11 @@ class ContextVectors:
         """
         size, width = self._vectors.weighted.shape
         around = np.zeros((len(rows), width), np.float32)
-        for step in (*range(-REACH, 0), *range(1, REACH + 1)):
-            near = rows + step
-            inside = (near >= 0) & (near < len(self._tokens))
-            near = np.where(inside, near, rows)
-            ids = self._tokens[near].astype(np.int64)
-            inside &= (self._documents[near] == self._documents[rows]) & (ids < size)
-            scale = (DECAY ** abs(step) * inside).astype(np.float32)
-            around += self._vectors.weighted[np.minimum(ids, size - 1)] * scale[:, None]
+        scale = (DECAY ** np.arange(REACH + 1)).astype(np.float32)
+        share(
+            _surroundings, even(len(rows)), rows, self._tokens, self._documents,
+            self._vectors.weighted, scale, around,
+        )  # fmt: skip
         around = _normalised(around)
         around = _normalised(around - np.outer(around @ self._common, self._common))
         ids = self._tokens[rows].astype(np.int64)
@@ -138,6 +141,30 @@ class ContextVectors:
             draw = np.random.default_rng([0x70CE, int(ids[place])]).normal(size=width)
             token[place] = draw / np.linalg.norm(draw)
         return token, around
+
+
+@compiled
+@no_type_check
+def _surroundings(
+    first: int,
+    last: int,
+    rows: Array,
+    tokens: Array,
+    documents: Array,
+    weighted: Array,
+    scale: Array,
+    out: Array,
+) -> None:
+    """Add up what stands around rows ``first`` to ``last``, within their documents."""
+    reach = len(scale) - 1
+    for i in range(first, last):
+        row, total = rows[i], out[i]
+        for near in range(max(row - reach, 0), min(row + reach + 1, len(tokens))):
+            token = np.int64(tokens[near])
+            if near != row and documents[near] == documents[row] and token < len(weighted):
+                vector, weight = weighted[token], scale[abs(near - row)]
+                for column in range(len(total)):
+                    total[column] += weight * vector[column]
 
 
 def _pairs(number: np.ndarray, documents: np.ndarray, size: int) -> sparse.csr_array:

@@ -1,49 +1,40 @@
-"""Measuring the units of several bases in one pass over a store.
+"""Measuring the units of several bases over a store: one table a basis.
 
-1. One pass over all rows but attention sinks, for every basis of a site at once and for random
-   directions as controls (`interp.features.control`): statistics and candidates for contexts
-   (`interp.features.accumulate`) and, on the scored rows, the sums of the monosemanticity score
-   (`interp.features.monoscore`).
-2. Scores, contexts, rules, senses and the logit lens of each basis (`interp.features.measure`).
-3. Each score's percentile among the controls; the activations around the contexts.
-4. One table a basis, written at once. A table that is already there, made from the same store, the
-   same basis and the same settings, is left alone: an extraction that was interrupted continues
-   with the bases that are missing.
+1. Each table is made in parts, ranges of units (`interp.features.parts`). All parts of one site
+   that fit into memory are made in one pass over the rows (`interp.features.passes`).
+2. A table that is already there, made from the same store, the same basis and the same settings, is
+   left alone, and so is a part: an extraction that was interrupted continues with what is missing.
+3. Processes that run the same extraction, under torchrun or by themselves, share the parts. The
+   tables' bytes do not depend on how many there are.
 """
 
 import hashlib
 import json
+import os
+import shutil
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from interp.config import to_dict
-from interp.errors import ConfigError, DataError, FormatError
-from interp.features.accumulate import Accumulator, Pool, Rows
+from interp.errors import ConfigError, DataError
 from interp.features.bases import Basis, DictionaryBasis, written_site
 from interp.features.config import ExtractConfig
-from interp.features.control import controls, percentiles
 from interp.features.find import finished_dictionary
 from interp.features.logits import Lens
-from interp.features.measure import SCORES, Measure, Measured
-from interp.features.monoscore import MonoScore
-from interp.features.scoring import Scoring
+from interp.features.measure import SCORES
+from interp.features.parts import Job, claimed, join
+from interp.features.passes import BYTES, Passes
+from interp.features.spill import is_sparse
 from interp.features.table import VERSION, UnitTable
-from interp.features.table_writer import Contexts, Header, write_table
 from interp.features.units import Units
 from interp.progress import Progress, silent
-from interp.provenance import Provenance
 from interp.sae import Dictionary
 from interp.store import ActivationStore
 from interp.workspace import Workspace
 
-KEPT_ENTRIES = 64_000_000
-"""Non-zero activations kept over all bases to look windows up in, about 10 bytes each."""
-TOP_PER_CONTEXT = 4
-"""Strongest rows kept per context wanted, so that contexts can come from different documents."""
+POLL = 0.2
+"""Seconds between two looks at what other processes have made."""
 
 
 def extract(
@@ -54,6 +45,8 @@ def extract(
     config: ExtractConfig | None = None,
     workspace: Workspace | str | Path | None = None,
     out: str | Path | None = None,
+    activations: bool = False,
+    ranks: tuple[int, int] | None = None,
     progress: Progress = silent,
 ) -> Units:
     """Measure every unit of the bases over the rows of a store and write one table a basis.
@@ -65,6 +58,10 @@ def extract(
         config: settings; the defaults if None.
         workspace: where tables go, ``units/<model>/<site>/<basis>.h5``.
         out: a folder to put ``<basis>.h5`` into instead.
+        activations: whether to keep every activation of the sparse bases beside their tables, for
+            `interp.features.UnitActivations`.
+        ranks: the number of this process, and how many there are; by default what torchrun or SLURM
+            says.
         progress: called with rows done.
 
     Returns:
@@ -80,139 +77,56 @@ def extract(
     space = workspace if isinstance(workspace, Workspace) else Workspace.at(workspace)
     wanted = [_as_basis(basis, space) for basis in bases]
     _check(wanted, store, model)
-    jobs: list[_Job] = []
+    jobs: list[Job] = []
     for basis in wanted:
-        if out is None:
-            path = space.units(store.model, basis.site, basis.name)
-        else:
-            path = Path(out) / space.units(store.model, basis.site, basis.name).name
-        jobs.append(_Job(basis, path, _key(basis, store, model, settings)))
-    missing = [job for job in jobs if not _up_to_date(job)]
-    sites = list(dict.fromkeys(job.basis.site for job in missing))
-    if missing:
+        path = space.units(store.model, basis.site, basis.name)
+        path = path if out is None else Path(out) / path.name
+        kept = activations and is_sparse(basis, store, settings.batch)
+        jobs.append(Job(basis, path, _key(basis, store, model, settings), kept))
+    if any(not job.done for job in jobs):
+        sites = list(dict.fromkeys(job.basis.site for job in jobs if not job.done))
         progress(0, len(sites) * store.rows, "learning context embeddings")
-        about, scoring = Rows(store, settings.seed), Scoring(store, settings)
-        measure = Measure(store, about, scoring, settings, model)
+        passes = Passes(store, settings, model)
         for number, site in enumerate(sites):
-            group = [job for job in missing if job.basis.site == site]
-            part = _Part(progress, number * store.rows, len(sites) * store.rows)
-            _extract_site(group, store, site, settings, about, scoring, measure, part)
+            group = [job for job in jobs if job.basis.site == site]
+            told = _of_site(progress, number * store.rows, len(sites) * store.rows)
+            _make(group, passes, ranks or _ranks(), told)
+    for job in jobs:  # what a process left that ended right after the last part
+        shutil.rmtree(job.folder, ignore_errors=True)
     return Units([UnitTable.open(job.path) for job in jobs]).sort()
 
 
-@dataclass(frozen=True)
-class _Job:
-    basis: Basis
-    path: Path
-    key: str
+def _make(jobs: Sequence[Job], passes: Passes, ranks: tuple[int, int], progress: Progress) -> None:
+    """Make the tables of one site, together with whoever makes them too."""
+    while missing := [job for job in jobs if not job.done]:
+        parts = [part for job in missing for part in job.parts if not part.done]
+        with claimed(parts, ranks, passes.size, BYTES) as mine:
+            if mine:
+                passes(mine, progress)
+        for job in missing:
+            if all(part.done for part in job.parts):
+                join(job)
+        if parts and not mine:
+            progress(0, 1, "waiting for another process")
+            time.sleep(POLL)
 
 
-@dataclass(frozen=True)
-class _Part:
+def _ranks() -> tuple[int, int]:
+    if not {"RANK", "SLURM_PROCID"} & os.environ.keys():
+        return 0, 1
+    from interp.capture.ranks import Ranks  # brings the models' packages
+
+    found = Ranks.of_environment()
+    return found.rank, found.world
+
+
+def _of_site(progress: Progress, before: int, whole: int) -> Progress:
     """Progress of one site among several."""
 
-    progress: Progress
-    done: int
-    total: int
+    def told(done: int, total: int, note: str = "") -> None:
+        progress(before + done, whole, note)
 
-    def __call__(self, rows: int, note: str) -> None:
-        self.progress(self.done + rows, self.total, note)
-
-
-def _extract_site(
-    jobs: Sequence[_Job],
-    store: ActivationStore,
-    site: str,
-    config: ExtractConfig,
-    about: Rows,
-    scoring: Scoring,
-    measure: Measure,
-    progress: _Part,
-) -> None:
-    bases = [job.basis for job in jobs]
-    # The controls are measured like any basis and written into no table of their own.
-    bases.append(controls(store, site, config.seed))
-    pool = Pool(KEPT_ENTRIES)
-    stats = [
-        Accumulator(
-            basis.n_units,
-            about,
-            top=TOP_PER_CONTEXT * config.contexts,
-            sample=config.reservoir,
-            pool=pool,
-        )
-        for basis in bases
-    ]
-    stats[-1].codes = None
-    scores = [MonoScore(basis.n_units, scoring.shifts) for basis in bases]
-    for rows, values in store.blocks(site, sinks=False, size=config.batch):
-        x = torch.from_numpy(values)
-        if not bool(torch.isfinite(x).all()):
-            bad = int(rows[int((~np.isfinite(values)).any(axis=1).argmax())])
-            raise DataError(
-                f"site {site} of store {store.name} holds NaN or infinity, first in row {bad}; "
-                "capture it again"
-            )
-        first, last = (int(i) for i in np.searchsorted(scoring.rows, [rows[0], rows[-1] + 1]))
-        local = torch.from_numpy(np.searchsorted(rows, scoring.rows[first:last]))
-        embeddings = scoring.shifts.block(first, last) if last > first else None
-        for basis, stat, score in zip(bases, stats, scores, strict=True):
-            with torch.inference_mode():
-                z = basis.encode(x).float().cpu()
-                stat.add(rows, z)
-                if embeddings is not None:
-                    score.add(z if len(local) == len(z) else z[local], embeddings)
-        progress(int(rows[-1]) + 1, "encoding")
-    progress(store.rows, "scores of the controls")
-    control = measure(bases[-1], stats[-1], scores[-1]).columns
-    for job, stat, score in zip(jobs, stats[:-1], scores[:-1], strict=True):
-        if not bool(torch.isfinite(stat.max).all()):
-            raise DataError(
-                f"basis {job.basis.name} gives NaN or infinity on store {store.name}; train the "
-                "dictionary again or leave it out"
-            )
-        progress(store.rows, f"scores of {job.basis.name}")
-        measured = measure(job.basis, stat, score)
-        measured.columns.update(percentiles(measured.columns, control))
-        progress(store.rows, f"contexts of {job.basis.name}")
-        _write(job, store, config, measured, measure.contexts(job.basis, stat, measured))
-        stat.codes = None
-
-
-def _write(
-    job: _Job, store: ActivationStore, config: ExtractConfig, measured: Measured, contexts: Contexts
-) -> None:
-    basis, columns = job.basis, measured.columns
-    header = Header(
-        model=store.model,
-        site=basis.site,
-        basis=basis.name,
-        kind=basis.kind,
-        signed=basis.signed,
-        n_units=basis.n_units,
-        rows=store.rows,
-        store=store.name,
-        store_digest=store.digest,
-        corpus=store.manifest.corpus,
-        key=job.key,
-        provenance=Provenance(
-            job="extract",
-            seed=config.seed,
-            config=to_dict(config),
-            parents={store.name: store.digest, basis.name: basis.fingerprint},
-        ),
-        scores={name: words for name, words in SCORES.items() if name in columns},
-    )
-    write_table(
-        job.path,
-        header,
-        columns,
-        measured.histogram,
-        contexts,
-        measured.domains,
-        measured.lens,
-        measured.meanings,
-    )
+    return told
 
 
 def _as_basis(basis: Basis | Dictionary, workspace: Workspace) -> Basis:
@@ -243,16 +157,10 @@ def _check(bases: Sequence[Basis], store: ActivationStore, model: Lens | None) -
 def _key(basis: Basis, store: ActivationStore, model: Lens | None, config: ExtractConfig) -> str:
     parts = {
         "version": VERSION,
+        "scores": dict(SCORES),
         "store": store.digest,
         "basis": basis.fingerprint,
         "config": {k: v for k, v in to_dict(config).items() if k != "batch"},
         "model": model.digest if model is not None else "",
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _up_to_date(job: _Job) -> bool:
-    try:
-        return job.path.is_file() and UnitTable.open(job.path).key == job.key
-    except FormatError:
-        return False  # written anew

@@ -19,16 +19,21 @@ error.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, no_type_check
 
 import numpy as np
-import torch
-from jaxtyping import Float, Float32, Float64, Int64
-from torch import Tensor
+from jaxtyping import Float32, Float64, Int64
+from numpy.typing import NDArray
 
+from interp.compiled import compiled
+from interp.features.firing import Firing
+from interp.features.jackknife import GROUPS, jackknife_error
+from interp.sae.kernels.compiled import balanced, share
 from interp.store import ActivationStore
 
+Array = NDArray[Any]
+
 FIELDS = ("domain", "language")
-GROUPS = 8
 LEAST_ROWS = 100
 MOST = 64
 """Labels of a field told apart; those with the fewest rows beyond count as one, ``other``."""
@@ -75,23 +80,22 @@ class LabelMass:
     def __init__(self, units: int, labels: Labels) -> None:
         """Start at zero."""
         self._labels = labels
-        self._mass: dict[str, Tensor] = {}
-        self._active: dict[str, Tensor] = {}
+        self._mass: dict[str, np.ndarray] = {}
+        self._active: dict[str, np.ndarray] = {}
         for each, names in labels.names.items():
-            shape = (len(names) * GROUPS, units)
-            self._mass[each] = torch.zeros(shape, dtype=torch.float64)
-            self._active[each] = torch.zeros(shape, dtype=torch.int32)
+            shape = (units, len(names) * GROUPS)
+            self._mass[each] = np.zeros(shape)
+            self._active[each] = np.zeros(shape, np.int32)
 
-    def add(self, documents: Int64[np.ndarray, " n"], z: Float[Tensor, "n units"]) -> None:
+    def add(self, documents: Int64[np.ndarray, " n"], firing: Firing) -> None:
         """Take a block of rows: each one's document and activations."""
-        present, place = np.unique(documents, return_inverse=True)
-        one_hot = torch.zeros(len(present), len(z))
-        one_hot[torch.from_numpy(place), torch.arange(len(z))] = 1
-        mass, active = (one_hot @ z).double(), (one_hot @ (z > 0).float()).int()
+        bounds = balanced(firing.offsets)
         for each, of_document in self._labels.of_document.items():
-            cell = torch.from_numpy(of_document[present] * GROUPS + self._labels.group[present])
-            self._mass[each].index_add_(0, cell, mass)
-            self._active[each].index_add_(0, cell, active)
+            cell = of_document[documents] * GROUPS + self._labels.group[documents]
+            share(
+                _add_up, bounds, firing.offsets, firing.places, firing.values, cell,
+                self._mass[each], self._active[each],
+            )  # fmt: skip
 
     def share(self, field: str) -> Float32[np.ndarray, "units labels"]:
         """Share of each unit's activation mass under each label; 0 for dead units."""
@@ -146,8 +150,27 @@ class LabelMass:
         return out
 
     @staticmethod
-    def _cells(values: Tensor) -> np.ndarray:
-        return values.numpy().reshape(-1, GROUPS, values.shape[1])
+    def _cells(values: np.ndarray) -> Float64[np.ndarray, "labels groups units"]:
+        return np.ascontiguousarray(values.T, np.float64).reshape(-1, GROUPS, len(values))
+
+
+@compiled
+@no_type_check
+def _add_up(
+    first: int,
+    last: int,
+    offsets: Array,
+    places: Array,
+    values: Array,
+    cell: Array,
+    mass: Array,
+    active: Array,
+) -> None:
+    """Entries of units ``first`` to ``last``, each into the cell of its row."""
+    for unit in range(first, last):
+        for e in range(offsets[unit], offsets[unit + 1]):
+            mass[unit, cell[places[e]]] += values[e]
+            active[unit, cell[places[e]]] += 1
 
 
 def effective_number(
@@ -179,9 +202,7 @@ def _jackknife(
     whole_mass, whole_rows = mass.sum(axis=1), rows.sum(axis=1)
     used = np.flatnonzero(rows.sum(axis=0) > 0)
     parts = np.stack([statistic(whole_mass - mass[:, g], whole_rows - rows[:, g]) for g in used])
-    spread = ((parts - parts.mean(axis=0)) ** 2).sum(axis=0)
-    error = np.sqrt((len(used) - 1) / len(used) * spread)
-    return statistic(whole_mass, whole_rows), np.where(len(used) > 1, error, np.nan)
+    return statistic(whole_mass, whole_rows), jackknife_error(parts)
 
 
 def _ranked_higher(

@@ -6,18 +6,22 @@ that follow the unit's active rows, against those that follow random rows on whi
 is chance.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, no_type_check, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
-from interp.features.bases import Basis
+from interp.compiled import compiled
 from interp.features.labels import exceeds
 from interp.features.sample import Sample, Silent
 from interp.features.table_writer import Logits
+from interp.sae.kernels.compiled import even, share
 from interp.store import ActivationStore, Site
+
+Array = NDArray[Any]
 
 TOKENS = 10
 CHUNK = 256
@@ -67,12 +71,16 @@ class Following:
 
 
 def logits(
-    basis: Basis, site: Site, model: Lens, following: Following, vocabulary: int | None = None
+    directions: Float[Tensor, "units width"],
+    site: Site,
+    model: Lens,
+    following: Following,
+    vocabulary: int | None = None,
 ) -> tuple[Logits, dict[str, np.ndarray]] | None:
     """The `TOKENS` most promoted and suppressed tokens of every unit, and the columns of `SCORES`.
 
     Args:
-        basis: whose directions.
+        directions: of the units.
         site: where they write.
         model: any loaded model.
         following: the tokens after each unit's rows.
@@ -82,7 +90,6 @@ def logits(
     Returns:
         None where the site does not write to the residual stream linearly.
     """
-    directions = basis.directions()
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
     columns = {name: np.full(len(directions), np.nan) for name in SCORES}
     for start in range(0, len(directions), CHUNK):
@@ -90,15 +97,11 @@ def logits(
         if written is None:
             return None
         with torch.no_grad():
-            effect = model.logit_lens(written).detach().float().cpu()[:, :vocabulary]
-        columns["logit_kurtosis"][start : start + CHUNK] = _kurtosis(effect.numpy())
-        for unit, line in enumerate(effect.numpy(), start):
+            effect = model.logit_lens(written).float().numpy(force=True)[:, :vocabulary]
+        columns["logit_kurtosis"][start : start + CHUNK] = _kurtosis(effect)
+        for unit, line in enumerate(effect, start):
             columns["logit_agreement"][unit] = _agreement(line, *following.of(unit))
-        count = min(TOKENS, effect.shape[1])
-        up, down = effect.topk(count, dim=1), effect.topk(count, dim=1, largest=False)
-        parts.append(
-            (up.indices.numpy(), up.values.numpy(), down.indices.numpy(), down.values.numpy())
-        )
+        parts.append((*_largest(effect, 1), *_largest(effect, -1)))
     promoted, promoted_value, suppressed, suppressed_value = (
         np.concatenate(arrays) for arrays in zip(*parts, strict=True)
     )
@@ -111,11 +114,59 @@ def logits(
     return found, columns
 
 
+def _largest(effect: np.ndarray, sign: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places and values of each line's `TOKENS` largest (sign 1) or smallest (-1) entries."""
+    shape = (len(effect), min(TOKENS, effect.shape[1]))
+    places, values = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
+    share(_extremes, even(len(effect)), effect, np.float32(sign), places, values)
+    return places, values
+
+
 def _kurtosis(effect: Float[np.ndarray, "units vocab"]) -> Float[np.ndarray, " units"]:
-    square = np.square(effect - effect.mean(axis=1, keepdims=True, dtype=np.float64))
-    variance = square.mean(axis=1)
+    second, fourth = np.zeros(len(effect)), np.zeros(len(effect))
+    share(_central_moments, even(len(effect)), effect, second, fourth)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.square(square).mean(axis=1) / variance**2 - 3
+        return fourth / second**2 - 3
+
+
+@compiled
+@no_type_check
+def _central_moments(first: int, last: int, effect: Array, second: Array, fourth: Array) -> None:
+    """Second and fourth central moments of lines ``first`` to ``last``."""
+    size = effect.shape[1]
+    for unit in range(first, last):
+        line, total = effect[unit], 0.0
+        for i in range(size):
+            total += line[i]
+        mean, square, double = total / size, 0.0, 0.0
+        for i in range(size):
+            apart = (line[i] - mean) * (line[i] - mean)
+            square += apart
+            double += apart * apart
+        second[unit], fourth[unit] = square / size, double / size
+
+
+@compiled
+@no_type_check
+def _extremes(
+    first: int, last: int, effect: Array, sign: float, places: Array, values: Array
+) -> None:
+    """The largest entries of ``sign`` times lines ``first`` to ``last``, falling; ties in order."""
+    count = places.shape[1]
+    for unit in range(first, last):
+        line, place, value, filled = effect[unit], places[unit], values[unit], 0
+        for i in range(len(line)):
+            this = sign * line[i]
+            if filled == count and not this > value[count - 1]:
+                continue
+            at = min(filled, count - 1)
+            while at > 0 and this > value[at - 1]:
+                value[at], place[at] = value[at - 1], place[at - 1]
+                at -= 1
+            value[at], place[at] = this, i
+            filled = min(filled + 1, count)
+        for i in range(count):
+            value[i] *= sign
 
 
 def _agreement(effect: np.ndarray, after: np.ndarray, elsewhere: np.ndarray) -> float:

@@ -82,6 +82,8 @@ class Meaning:
     """For token, domain and language: purity by stratum, NaN where unknown."""
     senses: list[Sense]
     """Largest first."""
+    alike_below: float
+    """The distance below which two contexts count as alike, see `interp.features.senses`."""
 
 
 def read_meaning(
@@ -120,6 +122,7 @@ def read_meaning(
             for number, (part, row) in enumerate(zip(senses, exemplars, strict=True))
             if part > 0
         ],
+        alike_below=float(attributes("senses")["alike_below"]),
     )
 
 

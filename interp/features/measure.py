@@ -65,13 +65,21 @@ class Measure:
         # Imported rows may have no token ids; scores of what units fire on then have no meaning.
         self._has_tokens = bool(store.manifest.vocabulary) or bool(store.tokens.any())
         self._scoring, self._config, self._model = scoring, config, model
+        self._groups = rows.labels.group[store.document_index]
         self._silent = Silent(store, rows.ranks)
         self._traits = Traits(store, rows.labels)
         self._rules = rules.Rules(store, self._traits, self._silent, config.seed)
         self._alike = senses.alike_below(scoring.vectors, self._silent.rows)
 
-    def __call__(self, basis: Basis, stat: Accumulator, score: MonoScore) -> Measured:
-        """Every column but control percentiles, the contexts, and what they mean."""
+    def __call__(self, basis: Basis, first: int, stat: Accumulator, score: MonoScore) -> Measured:
+        """Every column but control percentiles, the contexts, and what they mean.
+
+        Args:
+            basis: whose units.
+            first: the first unit of the range that was added up.
+            stat: sums of the range.
+            score: further sums.
+        """
         config, store = self._config, self._store
         active, (mean, std) = stat.active, stat.moments()
         sample = self._sample(stat)
@@ -91,15 +99,23 @@ class Measure:
         strata: dict[str, np.ndarray] = {}
         for trait in self._traits.many:
             if f"{trait.name}_purity" in purity.SCORES:
-                found = purity.purity(sample, trait.codes)
+                found = purity.purity(sample, trait.codes, self._groups)
                 strata[trait.name] = found[0]
-                columns[f"{trait.name}_purity"] = found[1]
-                columns[f"{trait.name}_purity_ratio"] = found[2]
+                for name, values in zip(("", "_se", "_ratio"), found[1:], strict=True):
+                    columns[f"{trait.name}_purity{name}"] = values
         words, more = self._rules.scores(sample)
         columns |= more
-        sense = senses.senses(sample, peaks[0], self._scoring.vectors, self._alike, config.seed)
+        sense = senses.senses(
+            sample,
+            peaks[0],
+            self._scoring.vectors,
+            self._alike,
+            config.seed,
+            self._groups,
+            first,
+        )
         columns |= sense.columns
-        lens, more = self._lens(basis, sample)
+        lens, more = self._lens(basis, first, sample)
         columns |= more
         columns = {name: np.where(sample.enough, each, np.nan) for name, each in columns.items()}
         mono = vars(scored)
@@ -111,7 +127,7 @@ class Measure:
             "active": active,
             "mean": mean,
             "std": std,
-            "max": stat.max.numpy(),
+            "max": stat.max,
             **mono,
             "dead": active == 0,
             "rare": (active > 0) & (scored.scored_rows < config.least_active),
@@ -133,13 +149,14 @@ class Measure:
         histogram = Histogram(counts=stat.counts.astype(np.uint32), edges=histogram_edges())
         return Measured(columns, peaks, histogram, domains, meanings, lens)
 
-    def contexts(self, basis: Basis, stat: Accumulator, measured: Measured) -> Contexts:
-        """The chosen contexts with the activations around them."""
+    def contexts(self, basis: Basis, first: int, stat: Accumulator, measured: Measured) -> Contexts:
+        """The chosen contexts with the activations around them; ``first`` as for the scores."""
         config, (rows, values) = self._config, measured.peaks
         around = windows(
             basis,
             self._store,
             rows,
+            first=first,
             before=config.before,
             after=config.after,
             codes=stat.codes,
@@ -157,17 +174,20 @@ class Measure:
     def _sample(self, stat: Accumulator) -> Sample:
         rows, ranks, values = stat.sample.result()
         top_rows, _, top_values = stat.strongest.result()
-        edges = quantile_edges(stat.counts, histogram_edges(), values, stat.max.numpy())
+        edges = quantile_edges(stat.counts, histogram_edges(), values, stat.max)
         active = stat.active
         enough = (active >= self._config.least_active) & self._has_tokens
         return Sample(rows, ranks, values, top_rows, top_values, edges, active, enough)
 
-    def _lens(self, basis: Basis, sample: Sample) -> tuple[Logits | None, dict[str, np.ndarray]]:
+    def _lens(
+        self, basis: Basis, first: int, sample: Sample
+    ) -> tuple[Logits | None, dict[str, np.ndarray]]:
         if self._model is None:
             return None, {}
         store = self._store
         size = len(store.vocabulary) if store.manifest.vocabulary else None
         following = logits.Following(store, sample, self._silent)
         place = store.site(written_site(basis))
-        found = logits.logits(basis, place, self._model, following, size)
+        directions = basis.directions()[first : first + len(sample.rows)]
+        found = logits.logits(directions, place, self._model, following, size)
         return found if found is not None else (None, {})

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from interp.features.contexts import STRATA
+from interp.features.jackknife import GROUPS, jackknife_error
 from interp.features.sample import Sample
 
 SHARES = STRATA[1:]
@@ -24,6 +25,11 @@ SCORES = {
         for each in ("token", "domain", "language")
     },
     **{
+        f"{each}_purity_se": "its standard error, by a jackknife over eight groups of documents, "
+        f"the {each} taken as known"
+        for each in ("token", "domain", "language")
+    },
+    **{
         f"{each}_purity_ratio": f"lowest {each} purity of the strata below the top tenth, "
         "divided by that of the top tenth"
         for each in ("token", "domain", "language")
@@ -32,17 +38,18 @@ SCORES = {
 
 
 def purity(
-    sample: Sample, codes: Int64[np.ndarray, " rows"]
-) -> tuple[Float32[np.ndarray, "units strata"], np.ndarray, np.ndarray]:
-    """Purity by stratum of `SHARES`, of all active rows, and worst over top; NaN where unknown.
+    sample: Sample, codes: Int64[np.ndarray, " rows"], groups: Int64[np.ndarray, " rows"]
+) -> tuple[Float32[np.ndarray, "units strata"], np.ndarray, np.ndarray, np.ndarray]:
+    """Purity by stratum of `SHARES`, of all active rows, its error, worst over top; NaN if unknown.
 
     Args:
         sample: rows of every unit.
         codes: each row's token, domain or language as a number.
+        groups: group of each row's document, see `interp.features.jackknife`.
     """
     units = len(sample.rows)
     strata = np.full((units, len(SHARES)), np.nan, np.float32)
-    whole, ratio = np.full(units, np.nan), np.full(units, np.nan)
+    whole, error, ratio = (np.full(units, np.nan) for _ in range(3))
     for unit in sample.scored():
         rows, values = sample.of(unit)
         known = sample.top_rows[unit] >= 0
@@ -59,8 +66,13 @@ def purity(
             here = stratum == number
             if here.sum() >= LEAST:
                 strata[unit, number] = meant[here].mean()
-        whole[unit] = (codes[rows] == kinds[counts.argmax()]).mean()
+        hit, group = codes[rows] == kinds[counts.argmax()], groups[rows]
+        whole[unit] = hit.mean()
+        size, hits = (np.bincount(group, weights, GROUPS) for weights in (None, hit))
+        if np.count_nonzero(size) > 1:
+            rest = (hit.sum() - hits)[size > 0] / (len(rows) - size[size > 0])
+            error[unit] = jackknife_error(rest[:, None])[0]
         lower = strata[unit, 2:]
         if not np.isnan(lower).all():
             ratio[unit] = np.nanmin(lower) / meant[top].mean()
-    return strata, whole, ratio
+    return strata, whole, error, ratio

@@ -12,7 +12,10 @@ from random rows on which it is silent?
 3. On the second half: recall = share of active rows the rule holds for; precision = recall /
    (recall + false alarms), which is precision among as many active as silent rows; AUROC = (1 + J)
    / 2, that of a yes-or-no rule. Its standard error takes rows as independent. ½ is chance, in
-   expectation exactly.
+   expectation exactly. How surely it differs from chance is z, the difference of the two shares
+   over its standard error after one success and one failure have been added to each (Agresti &
+   Caffo 2000, "Simple and effective confidence intervals for proportions and differences of
+   proportions"): with the few rows of a rare unit the plain ratio exceeds 2 too often.
 4. ``rule_one_auroc`` judges the best rule with a single member in the same way. A unit that
    follows eight tokens has a good rule but no good rule of one: this is the score that falls when
    meanings are mixed; ``rule_auroc`` says how far the words can be trusted.
@@ -36,8 +39,9 @@ WIDTH = 160
 SCORES = {
     "rule_auroc": "AUROC of the unit's rule on documents it was not learnt from, active rows "
     "against random silent ones; ½ is chance",
-    "rule_auroc_se": "experimental; its standard error, rows taken as independent: "
-    "(rule_auroc - ½) / it is below 2 in size for 94.6 % of shuffled units, 95 % was asked for",
+    "rule_auroc_se": "its standard error, rows taken as independent",
+    "rule_auroc_z": "experimental; how far rule_auroc is from ½, as a standard normal value "
+    "(Agresti & Caffo 2000), rows taken as independent",
     "rule_precision": "precision of the rule there, among as many active as silent rows",
     "rule_recall": "share of active rows there for which the rule holds",
     "rule_one_auroc": "AUROC there of the best rule with one member: falls as meanings are mixed",
@@ -88,6 +92,7 @@ class Rules:
                 columns[f"{name}_auroc"][unit] = (1 + recall - alarm) / 2
                 columns[f"{name}_auroc_se"][unit] = np.hypot(_error(hit), _error(false)) / 2
                 if name == "rule":
+                    columns["rule_auroc_z"][unit] = _difference(hit, false)
                     columns["rule_recall"][unit] = recall
                     total = recall + alarm
                     columns["rule_precision"][unit] = recall / total if total else np.nan
@@ -140,6 +145,13 @@ def _error(hits: np.ndarray) -> float:
     """Standard error of a share, one success and one failure added so that it is never 0."""
     share = (hits.sum() + 1) / (len(hits) + 2)
     return float(np.sqrt(share * (1 - share) / len(hits)))
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> float:
+    """Difference of two shares over its standard error, after Agresti & Caffo."""
+    n, m = len(one) + 2, len(other) + 2
+    p, q = (one.sum() + 1) / n, (other.sum() + 1) / m
+    return float((p - q) / np.sqrt(p * (1 - p) / n + q * (1 - q) / m))
 
 
 def _padded(text: str) -> UInt8[np.ndarray, " width"]:

@@ -13,8 +13,8 @@ with two meanings counts as one sense of its unit. Vectors are those of
    contexts.
 2. Scale: two contexts count as alike if they are nearer than all but ``ALIKE`` of pairs of random
    rows of the store. That distance is the threshold; no number of senses is given.
-3. Agglomerative clustering with average linkage up to the threshold; scipy's, which scikit-learn's
-   calls too, with checks that take longer than the clustering of so few rows.
+3. Agglomerative clustering with average linkage up to the threshold
+   (`interp.features.clustering`), the same as scikit-learn's.
 4. A sense is a cluster with at least ``LEAST_SHARE`` of the sampled active rows and ``LEAST_ROWS``
    rows. What lies in smaller clusters is *scattered*. No sense at all is a finding too.
 5. Share of a sense = its share of activation mass among the sampled active rows. Effective number
@@ -29,11 +29,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int8, Int64
-from scipy.cluster.hierarchy import linkage
 
+from interp.features.clustering import cluster_sets
 from interp.features.embeddings import ContextVectors
+from interp.features.jackknife import GROUPS, jackknife_error
 from interp.features.labels import effective_number
 from interp.features.sample import Sample
+from interp.sae.kernels.compiled import even, share
 
 ALIKE = 0.05
 LEAST_SHARE, LEAST_ROWS = 0.05, 4
@@ -48,6 +50,8 @@ SCORES = {
     "rows; 0 if nothing recurs",
     "senses_effective": "exp of the entropy of activation mass over all clusters of contexts, "
     "small ones included; 1 is one sense, large is scattered",
+    "senses_effective_se": "its standard error, by a jackknife over eight groups of documents, the "
+    "clusters taken as they are",
     "senses_share": "share of activation mass in the largest sense",
     "senses_scattered": "share of activation mass in no sense",
     "senses_stability": "adjusted Rand index between the clusters and those found on random halves",
@@ -80,6 +84,8 @@ def senses(
     vectors: ContextVectors,
     threshold: float,
     seed: int,
+    groups: Int64[np.ndarray, " rows"],
+    first: int = 0,
 ) -> Senses:
     """Find the senses of every unit that is active often enough.
 
@@ -89,6 +95,8 @@ def senses(
         vectors: of the store's rows.
         threshold: of `alike_below`.
         seed: of the halves.
+        groups: group of the document of each row of the store, see `interp.features.jackknife`.
+        first: number of the first of these units within its basis.
     """
     units = len(sample.rows)
     out = Senses(
@@ -101,30 +109,63 @@ def senses(
     for start in range(0, len(scored), CHUNK):
         part = scored[start : start + CHUNK]
         rows = [_rows(sample, contexts, unit) for unit in part]
-        token, around = vectors.at(np.concatenate(rows))
-        edges = np.cumsum([0, *(len(each) for each in rows)])
-        for unit, own, low, high in zip(part, rows, edges[:-1], edges[1:], strict=True):
-            distance = _distances(token[low:high], around[low:high])
-            draw = np.random.default_rng([seed, 0x5E25, unit])
-            _one(out, unit, own, distance, sample, contexts, threshold, draw)
+        draws = [np.random.default_rng([seed, 0x5E25, first + unit]) for unit in part]
+        found = _clustered(rows, vectors, threshold, draws)
+        for number, (unit, own) in enumerate(zip(part, rows, strict=True)):
+            label, within = (each[number, : len(own)] for each in found[:2])
+            out.columns["senses_stability"][unit] = found[2][number]
+            _one(out, unit, own, label, within, sample, contexts, groups)
     return out
+
+
+def _clustered(
+    rows: list[np.ndarray],
+    vectors: ContextVectors,
+    threshold: float,
+    draws: list[np.random.Generator],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Clusters of several units' rows, each one's sum of distances within, and stabilities."""
+    sizes = np.array([len(each) for each in rows])
+    shape = (len(rows), int(sizes.max()))
+    halves = np.zeros((len(rows), HALVES, shape[1] // 2), np.int64)
+    for number, (own, draw) in enumerate(zip(rows, draws, strict=True)):
+        for half in halves[number]:
+            chosen = draw.choice(len(own), len(own) // 2, replace=False)
+            half[: len(chosen)] = np.sort(chosen)
+    inside = torch.from_numpy(np.arange(shape[1]) < sizes[:, None])
+    token, around = (torch.from_numpy(each) for each in vectors.at(np.concatenate(rows)))
+    token, around = (
+        torch.zeros(*shape, each.shape[1]).masked_scatter_(inside[:, :, None], each)
+        for each in (token, around)
+    )
+    token, around = (torch.bmm(each, each.mT).numpy() for each in (token, around))
+    labels, within = np.zeros(shape, np.int64), np.zeros(shape)
+    stability = np.zeros(len(rows))
+    share(
+        cluster_sets, even(len(rows)), token, around, sizes, halves, threshold,
+        labels, within, stability,
+    )  # fmt: skip
+    return labels, within, stability
 
 
 def _one(
     out: Senses,
     unit: int,
     rows: np.ndarray,
-    distance: np.ndarray,
+    cluster: np.ndarray,
+    within: np.ndarray,
     sample: Sample,
     contexts: np.ndarray,
-    threshold: float,
-    draw: np.random.Generator,
+    groups: np.ndarray,
 ) -> None:
-    cluster = _clusters(distance, threshold)
     active, values = sample.of(unit)
     # The sample stands first, in its own order; shown contexts only join clusters.
     counts = np.bincount(cluster[: len(active)], minlength=int(cluster.max()) + 1)
     mass = np.bincount(cluster[: len(active)], weights=values, minlength=len(counts))
+    cells = cluster[: len(active)] * GROUPS + groups[active]
+    by_group = np.bincount(cells, weights=values, minlength=len(counts) * GROUPS)
+    by_group = by_group.reshape(-1, GROUPS)[:, np.unique(groups[active])]
+    rest = effective_number(mass[:, None] - by_group * (1 - 1e-12))  # rounding: not below 0
     mass = mass / mass.sum()
     least = max(LEAST_ROWS, LEAST_SHARE * len(active))
     found = np.flatnonzero(counts >= least)
@@ -132,17 +173,15 @@ def _one(
     columns = out.columns
     columns["senses"][unit] = len(found)
     columns["senses_effective"][unit] = effective_number(mass[:, None])[0]
+    columns["senses_effective_se"][unit] = jackknife_error(rest[:, None])[0]
     columns["senses_share"][unit] = mass[found[0]] if len(found) else 0
     columns["senses_scattered"][unit] = max(1 - mass[found].sum(), 0)
-    columns["senses_stability"][unit] = _stability(distance, cluster, threshold, draw)
     order = np.argsort(rows)
     place = order[np.minimum(np.searchsorted(rows[order], contexts[unit]), len(rows) - 1)]
     for number, each in enumerate(found[:MOST]):
         inside = np.flatnonzero(cluster == each)
         out.share[unit, number] = mass[each]
-        out.exemplar[unit, number] = rows[
-            inside[distance[np.ix_(inside, inside)].sum(axis=1).argmin()]
-        ]
+        out.exemplar[unit, number] = rows[inside[within[inside].argmin()]]
         out.of_context[unit][(cluster[place] == each) & (contexts[unit] >= 0)] = number
 
 
@@ -162,44 +201,3 @@ def _distances(
     distance = np.maximum(1 - likeness[0], 0) * np.maximum(1 - likeness[1], 0)
     np.fill_diagonal(distance, 0)
     return (distance + distance.T) / 2
-
-
-def _clusters(distance: np.ndarray, threshold: float) -> Int64[np.ndarray, " n"]:
-    n = len(distance)
-    if n < 2:
-        return np.zeros(n, np.int64)
-    tree = linkage(distance[~np.tri(n, dtype=bool)], "average")
-    merges = int(np.searchsorted(tree[:, 2], threshold, side="right"))  # they are in this order
-    # The n rows are nodes 0 to n - 1; merge i makes node n + i of two earlier ones.
-    root = list(range(n + merges))
-    for node, pair in reversed(list(enumerate(tree[:merges, :2].astype(int).tolist(), n))):
-        for part in pair:
-            root[part] = root[node]
-    return np.unique(root[:n], return_inverse=True)[1].astype(np.int64)
-
-
-def _stability(
-    distance: np.ndarray, cluster: np.ndarray, threshold: float, draw: np.random.Generator
-) -> float:
-    scores: list[float] = []
-    for _ in range(HALVES):
-        half = np.sort(draw.choice(len(cluster), len(cluster) // 2, replace=False))
-        again = _clusters(distance[np.ix_(half, half)], threshold)
-        scores.append(adjusted_rand(cluster[half], again))
-    return float(np.mean(scores))
-
-
-def adjusted_rand(one: Int64[np.ndarray, " n"], other: Int64[np.ndarray, " n"]) -> float:
-    """Agreement of two clusterings, 1 if equal, 0 on average by chance (Hubert & Arabie 1985).
-
-    The same number as scikit-learn's ``adjusted_rand_score``, without its checks.
-    """
-
-    def pairs(counts: np.ndarray) -> float:
-        return float((counts * (counts - 1)).sum()) / 2
-
-    table = np.bincount(one * (int(other.max()) + 1) + other)
-    together, first, second = pairs(table), pairs(np.bincount(one)), pairs(np.bincount(other))
-    expected = first * second / max(pairs(np.array([len(one)])), 1)
-    most = (first + second) / 2
-    return 1.0 if most == expected else (together - expected) / (most - expected)

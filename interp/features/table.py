@@ -15,17 +15,14 @@
     languages/, tokens/, purity/, rule/, senses/
                     see `interp.features.meanings`; absent in tables of version 1
 
-A file may be damaged or foreign, so a dataset is read only if its link, type and shape are what
-the attributes say.
+A file may be damaged or foreign, see `interp.features.guarded`.
 """
 
 import json
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import h5py
 import numpy as np
@@ -33,10 +30,8 @@ from jaxtyping import Float16, Float32, Int64
 
 from interp.errors import DataError, FormatError, UnknownName
 from interp.features.address import Address
+from interp.features.guarded import Guarded, json_object, text
 from interp.features.meanings import Meaning, read_meaning
-from interp.store.shard import LOCK
-
-_H5: Any = h5py  # its type stubs lack half of what is used here
 
 FORMAT, VERSION = "interp-unit-table", 2
 READABLE = (1, 2)
@@ -64,20 +59,20 @@ class UnitTable:
 
     def __init__(self, path: Path, attributes: dict[str, Any], size: int) -> None:
         """Use `open`."""
-        self.path = path
-        self.model = _text(attributes, "model")
-        self.site = _text(attributes, "site")
-        self.basis = _text(attributes, "basis")
-        self.kind = _text(attributes, "kind")
-        self.store = _text(attributes, "store")
-        self.store_digest = _text(attributes, "store_digest")
-        self.corpus = _text(attributes, "corpus")
-        self.key = _text(attributes, "key")
+        self.path, self._file = path, _guarded(path)
+        self.model = text(attributes, "model")
+        self.site = text(attributes, "site")
+        self.basis = text(attributes, "basis")
+        self.kind = text(attributes, "kind")
+        self.store = text(attributes, "store")
+        self.store_digest = text(attributes, "store_digest")
+        self.corpus = text(attributes, "corpus")
+        self.key = text(attributes, "key")
         self.n_units = int(attributes["n_units"])
         self.rows = int(attributes["rows"])
         self.signed = bool(attributes["signed"])
-        self.provenance = _json_object(attributes, "provenance")
-        self.scores: dict[str, str] = _json_object(attributes, "scores")
+        self.provenance = json_object(attributes, "provenance")
+        self.scores: dict[str, str] = json_object(attributes, "scores")
         # Each unit owns bytes of several columns: a count beyond the file's size is a lie.
         if not 0 < self.n_units <= size or self.rows < 0:
             raise ValueError(f"{self.n_units} units, {self.rows} rows")
@@ -90,7 +85,8 @@ class UnitTable:
             FormatError: the file is missing, malformed, foreign or newer.
         """
         file_path = Path(path)
-        with _opened(file_path) as file:
+        opening = _guarded(file_path)
+        with opening.opened() as file:
             attributes = dict(file.attrs)
             if attributes.get("format") != FORMAT:
                 raise FormatError(f"{file_path} is no unit table; `interp extract` makes one")
@@ -102,7 +98,7 @@ class UnitTable:
             try:
                 return cls(file_path, attributes, file_path.stat().st_size)
             except (KeyError, TypeError, ValueError) as error:
-                raise FormatError(_malformed(file_path, repr(error))) from error
+                raise opening.malformed(repr(error)) from error
 
     def __repr__(self) -> str:
         where = f"{self.model}/{self.site}/{self.basis}"
@@ -132,12 +128,12 @@ class UnitTable:
     @cached_property
     def columns(self) -> dict[str, np.ndarray]:
         """Every measured column, ``[units]`` each, NaN where a unit has no value."""
-        with _opened(self.path) as file:
+        with self._file.opened() as file:
             group = file.get("columns")
-            if not isinstance(group, _H5.Group):
-                raise FormatError(_malformed(self.path, "it has no columns"))
+            if not isinstance(group, h5py.Group):
+                raise self._file.malformed("it has no columns")
             return {
-                str(name): self._dataset(file, f"columns/{name}", (self.n_units,))[...]
+                str(name): self._file.dataset(file, f"columns/{name}", (self.n_units,))[...]
                 for name in sorted(group)
             }
 
@@ -155,27 +151,28 @@ class UnitTable:
         """Counts ``[bins]`` of a unit's active tokens and the bins' edges ``[bins + 1]``."""
         self.check(unit)
         edges = self._edges
-        with _opened(self.path) as file:
-            counts = self._dataset(file, "histogram/counts", (self.n_units, len(edges) - 1))[unit]
+        with self._file.opened() as file:
+            shape = (self.n_units, len(edges) - 1)
+            counts = self._file.dataset(file, "histogram/counts", shape)[unit]
         return counts, edges
 
     @cached_property
     def _edges(self) -> np.ndarray:
-        with _opened(self.path) as file:
-            return self._dataset(file, "histogram/edges", (None,))[...]
+        with self._file.opened() as file:
+            return self._file.dataset(file, "histogram/edges", (None,))[...]
 
     # -- contexts -------------------------------------------------------------------------------
 
     @cached_property
     def _layout(self) -> tuple[list[str], int, int]:
         """Names of the strata, tokens before and after the peak."""
-        with _opened(self.path) as file:
+        with self._file.opened() as file:
             try:
                 attributes = file["contexts"].attrs
-                names = [str(name) for name in json.loads(_text(attributes, "strata"))]
+                names = [str(name) for name in json.loads(text(attributes, "strata"))]
                 return names, int(attributes["before"]), int(attributes["after"])
             except (KeyError, TypeError, ValueError) as error:
-                raise FormatError(_malformed(self.path, repr(error))) from error
+                raise self._file.malformed(repr(error)) from error
 
     @property
     def strata(self) -> list[str]:
@@ -201,13 +198,13 @@ class UnitTable:
         self.check(unit)
         names, before, after = self._layout
         shape = (self.n_units, len(names), None)
-        with _opened(self.path) as file:
-            rows = self._dataset(file, "contexts/row", shape)[unit]
-            values = self._dataset(file, "contexts/value", shape)[unit]
+        with self._file.opened() as file:
+            rows = self._file.dataset(file, "contexts/row", shape)[unit]
+            values = self._file.dataset(file, "contexts/value", shape)[unit]
             width = before + 1 + after
-            windows = self._dataset(file, "contexts/window", (*shape, width))[unit]
+            windows = self._file.dataset(file, "contexts/window", (*shape, width))[unit]
         if rows.size and rows.max() >= self.rows:
-            raise FormatError(_malformed(self.path, "a context lies outside its store"))
+            raise self._file.malformed("a context lies outside its store")
         return [
             Stratum(
                 name,
@@ -218,24 +215,37 @@ class UnitTable:
             for i, name in enumerate(names)
         ]
 
+    def peaks(self, stratum: int = 0) -> Int64[np.ndarray, "units k"]:
+        """Rows of the store at the peaks of every unit's contexts of one stratum; -1 is none.
+
+        Raises:
+            FormatError: the file is malformed.
+        """
+        shape = (self.n_units, len(self.strata), None)
+        with self._file.opened() as file:
+            rows = self._file.dataset(file, "contexts/row", shape)[:, stratum]
+        if rows.size and rows.max() >= self.rows:
+            raise self._file.malformed("a context lies outside its store")
+        return rows.astype(np.int64)
+
     # -- domains and logits ---------------------------------------------------------------------
 
     def domains(self, unit: int) -> dict[str, float]:
         """Share of a unit's activation mass that lies in each domain, largest first."""
         self.check(unit)
-        with _opened(self.path) as file:
+        with self._file.opened() as file:
             group = file.get("domains")
             if group is None:
                 return {}
-            names = [str(name) for name in json.loads(_text(group.attrs, "names"))]
-            share = self._dataset(file, "domains/share", (self.n_units, len(names)))[unit]
+            names = [str(name) for name in json.loads(text(group.attrs, "names"))]
+            share = self._file.dataset(file, "domains/share", (self.n_units, len(names)))[unit]
         order = np.argsort(-share, kind="stable")
         return {names[i]: float(share[i]) for i in order if share[i] > 0}
 
     @cached_property
     def has_logits(self) -> bool:
         """Whether promoted and suppressed tokens were computed."""
-        with _opened(self.path) as file:
+        with self._file.opened() as file:
             return "logits" in file
 
     def promoted(self, unit: int) -> list[tuple[int, float]]:
@@ -253,25 +263,25 @@ class UnitTable:
             FormatError: no such unit, or the file is malformed.
         """
         self.check(unit)
-        with _opened(self.path) as file:
+        with self._file.opened() as file:
             if "rule" not in file:
                 return None
             try:
                 return read_meaning(
                     lambda group: file[group].attrs,
-                    lambda name, shape: self._dataset(file, name, (self.n_units, *shape))[unit],
+                    lambda name, rest: self._file.dataset(file, name, (self.n_units, *rest))[unit],
                 )
             except (KeyError, TypeError, ValueError) as error:
-                raise FormatError(_malformed(self.path, repr(error))) from error
+                raise self._file.malformed(repr(error)) from error
 
     @cached_property
     def rules(self) -> list[str]:
         """The rule of every unit in words; all empty in tables that lack them."""
-        with _opened(self.path) as file:
+        with self._file.opened() as file:
             if "rule" not in file:
                 return [""] * self.n_units
-            text = self._dataset(file, "rule/text", (self.n_units, None))[...]
-        return [bytes(line).rstrip(b"\0").decode(errors="replace") for line in text]
+            lines = self._file.dataset(file, "rule/text", (self.n_units, None))[...]
+        return [bytes(line).rstrip(b"\0").decode(errors="replace") for line in lines]
 
     def _logits(self, unit: int, side: str) -> list[tuple[int, float]]:
         self.check(unit)
@@ -280,58 +290,11 @@ class UnitTable:
                 f"{self.path} has no logits: the site does not write to the residual stream, or "
                 "the units were extracted without the model"
             )
-        with _opened(self.path) as file:
-            tokens = self._dataset(file, f"logits/{side}", (self.n_units, None))[unit]
-            values = self._dataset(file, f"logits/{side}_value", (self.n_units, None))[unit]
+        with self._file.opened() as file:
+            tokens = self._file.dataset(file, f"logits/{side}", (self.n_units, None))[unit]
+            values = self._file.dataset(file, f"logits/{side}_value", (self.n_units, None))[unit]
         return [(int(t), float(v)) for t, v in zip(tokens, values, strict=True)]
 
-    def _dataset(self, file: Any, name: str, shape: tuple[int | None, ...]) -> Any:
-        """A dataset that is what it should be, or FormatError before anything is read."""
-        parts = name.split("/")
-        for end in range(1, len(parts) + 1):
-            link = file.get("/".join(parts[:end]), getlink=True)
-            if not isinstance(link, _H5.HardLink):
-                raise FormatError(_malformed(self.path, f"{name} is missing or a link"))
-        found = file[name]
-        if not isinstance(found, _H5.Dataset) or found.dtype.kind not in "iufb":
-            raise FormatError(_malformed(self.path, f"{name} is no plain array"))
-        plan = found.id.get_create_plist()
-        if plan.get_layout() != _H5.h5d.CONTIGUOUS or plan.get_external_count():
-            raise FormatError(_malformed(self.path, f"{name} is not stored contiguously"))
-        fits = len(found.shape) == len(shape) and all(
-            want is None or want == have for want, have in zip(shape, found.shape, strict=True)
-        )
-        if not fits or found.size * found.dtype.itemsize > self.path.stat().st_size:
-            raise FormatError(_malformed(self.path, f"{name} has shape {found.shape}"))
-        return found
 
-
-def _malformed(path: Path, why: str) -> str:
-    return f"unit table {path} is malformed ({why}); delete it and run `interp extract` again"
-
-
-def _text(attributes: Any, name: str) -> str:
-    value = attributes[name]
-    if not isinstance(value, str):
-        raise TypeError(f"{name} is no text")
-    return value
-
-
-def _json_object(attributes: Any, name: str) -> dict[str, Any]:
-    value: object = json.loads(_text(attributes, name))
-    if not isinstance(value, dict):
-        raise TypeError(f"{name} is no JSON object")
-    return cast(dict[str, Any], value)
-
-
-@contextmanager
-def _opened(path: Path) -> Generator[Any]:
-    with LOCK:
-        try:
-            file = _H5.File(path, "r", locking=False)
-        except FileNotFoundError as error:
-            raise FormatError(f"{path} does not exist; `interp extract` makes it") from error
-        except OSError as error:
-            raise FormatError(_malformed(path, "no readable HDF5 file")) from error
-        with file:
-            yield file
+def _guarded(path: Path) -> Guarded:
+    return Guarded(path, "unit table", "`interp extract`")

@@ -9,12 +9,17 @@ Token entropy -Σ p log₂ p over that mass measures **abstractness** (Heap et a
 not monosemanticity: a unit for one word has none, one for a topic has much. It is a second axis.
 """
 
-from collections.abc import Iterator
+from typing import Any, no_type_check
 
 import numpy as np
-import torch
-from jaxtyping import Float, Float32, Float64, Int64
-from torch import Tensor
+from jaxtyping import Float32, Int64
+from numpy.typing import NDArray
+
+from interp.compiled import compiled
+from interp.features.firing import Firing
+from interp.sae.kernels.compiled import balanced, even, share
+
+Array = NDArray[Any]
 
 CELLS = 1 << 26
 """Cells of the exact matrix at most (float32: 256 MiB a basis)."""
@@ -38,24 +43,28 @@ class TokenMass:
     def __init__(self, units: int, tokens: Int64[np.ndarray, " kinds"]) -> None:
         """Start at zero; ``tokens`` are the ids that occur, ascending."""
         self._units, self._tokens = units, tokens
-        self._total = torch.zeros(units, dtype=torch.float64)
+        self._total = np.zeros(units)
         exact = units * len(tokens) <= CELLS
-        self._matrix = torch.zeros(len(tokens), units) if exact else None
-        self._keys: list[Tensor] = []
-        self._values: list[Tensor] = []
+        self._matrix = np.zeros((units, len(tokens)), np.float32) if exact else None
+        self._keys: list[np.ndarray] = []
+        self._values: list[np.ndarray] = []
         self._waiting = 0
 
-    def add(self, tokens: Int64[np.ndarray, " n"], z: Float[Tensor, "n units"]) -> None:
+    def add(self, tokens: Int64[np.ndarray, " n"], firing: Firing) -> None:
         """Take a block of rows: each one's token id and activations."""
-        self._total += z.sum(dim=0)
-        kind = np.searchsorted(self._tokens, tokens)
+        kinds = np.searchsorted(self._tokens, tokens)
         if self._matrix is not None:
-            self._matrix.index_add_(0, torch.from_numpy(kind), z)
+            share(
+                _add_up, balanced(firing.offsets), firing.offsets, firing.places, firing.values,
+                kinds, self._total, self._matrix,
+            )  # fmt: skip
             return
-        row, unit = z.nonzero(as_tuple=True)
-        self._keys.append(unit * len(self._tokens) + torch.from_numpy(kind)[row])
-        self._values.append(z[row, unit].double())
-        self._waiting += len(row)
+        unit = np.repeat(np.arange(self._units), np.diff(firing.offsets))
+        values = firing.values.astype(np.float64)
+        self._total += np.bincount(unit, values, minlength=self._units)
+        self._keys.append(unit * len(self._tokens) + kinds[firing.places])
+        self._values.append(values)
+        self._waiting += len(unit)
         if self._waiting > max(4 * self._units * KEPT, 1 << 22):
             self._cut()
 
@@ -65,18 +74,16 @@ class TokenMass:
         Int64[np.ndarray, "units top"], Float32[np.ndarray, "units top"], dict[str, np.ndarray]
     ]:
         """Heaviest tokens (-1 = none), their shares of the mass, and the columns of `SCORES`."""
-        total = self._total.numpy()
-        ids = np.full((self._units, TOP), -1, np.int64)
+        offsets, kinds, masses = self._lists()
+        heaviest = np.full((self._units, TOP), -1, np.int64)
         mass = np.zeros((self._units, TOP))
         entropy, kept = np.zeros(self._units), np.zeros(self._units)
-        for unit, kinds, masses in self._by_unit():
-            order = np.argsort(-masses, kind="stable")[:TOP]
-            ids[unit, : len(order)] = self._tokens[kinds[order]]
-            mass[unit, : len(order)] = masses[order]
-            kept[unit] = masses.sum()
-            entropy[unit] = _bits(np.append(masses, max(total[unit] - kept[unit], 0.0)))
-        safe = np.maximum(total, 1e-300)
-        alive = total > 0
+        share(
+            _sum_up, even(self._units), offsets, kinds, masses, self._total,
+            heaviest, mass, entropy, kept,
+        )  # fmt: skip
+        ids = np.where(heaviest >= 0, self._tokens[np.maximum(heaviest, 0)], -1)
+        alive, safe = self._total > 0, np.maximum(self._total, 1e-300)
         columns = {
             "abstractness": np.where(alive, entropy, np.nan),
             "token_share": np.where(alive, mass[:, 0] / safe, np.nan),
@@ -84,40 +91,83 @@ class TokenMass:
         }
         return ids, (mass / safe[:, None]).astype(np.float32), columns
 
-    def _by_unit(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Each unit, its tokens (as places among those that occur) and their masses."""
+    def _lists(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where each unit's list begins; tokens (as places among those that occur) and masses."""
         if self._matrix is not None:
-            for unit, column in enumerate(self._matrix.T.numpy()):
-                kinds = np.flatnonzero(column)
-                yield unit, kinds, column[kinds].astype(np.float64)
-            return
+            filled = np.count_nonzero(self._matrix, axis=1)
+            units, kinds = self._matrix.nonzero()
+            masses = self._matrix[units, kinds].astype(np.float64)
+            return np.concatenate([[0], np.cumsum(filled)]), kinds, masses
         self._cut()
-        keys, values = self._keys[0].numpy(), self._values[0].numpy()
+        keys = self._keys[0]
         edges = np.searchsorted(keys, np.arange(self._units + 1) * len(self._tokens))
-        for unit, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
-            yield unit, keys[low:high] % len(self._tokens), values[low:high]
+        return edges, keys % len(self._tokens), self._values[0]
 
     def _cut(self) -> None:
         """Add up equal pairs, then keep each unit's heaviest; ordered by (unit, token)."""
         if not self._keys:
-            self._keys, self._values = (
-                [torch.zeros(0, dtype=torch.int64)],
-                [torch.zeros(0).double()],
-            )
-        keys, place = torch.cat(self._keys).unique(return_inverse=True)
-        values = torch.zeros(len(keys), dtype=torch.float64)
-        values.index_add_(0, place, torch.cat(self._values))
-        unit = keys // len(self._tokens)
-        order = values.argsort(descending=True, stable=True)
-        order = order[unit[order].argsort(stable=True)]
-        first = torch.searchsorted(unit[order], unit[order])
-        keep = order[torch.arange(len(order)) - first < KEPT].sort().values
+            self._keys, self._values = [np.zeros(0, np.int64)], [np.zeros(0)]
+        keys, place = np.unique(np.concatenate(self._keys), return_inverse=True)
+        values = np.bincount(place, np.concatenate(self._values), minlength=len(keys))
+        edges = np.searchsorted(keys, np.arange(self._units + 1) * len(self._tokens))
+        keep = np.ones(len(keys), dtype=bool)
+        for unit in np.flatnonzero(np.diff(edges) > KEPT):
+            own = slice(edges[unit], edges[unit + 1])
+            keep[own][np.argsort(-values[own], kind="stable")[KEPT:]] = False
         self._keys, self._values = [keys[keep]], [values[keep]]
-        self._waiting = len(keep)
+        self._waiting = int(keep.sum())
 
 
-def _bits(masses: Float64[np.ndarray, " parts"]) -> float:
-    """Entropy in bits."""
-    p = masses[masses > 0]
-    p = p / p.sum() if len(p) else p
-    return float(-(p * np.log2(p)).sum()) if len(p) else 0.0
+@compiled
+@no_type_check
+def _add_up(
+    first: int,
+    last: int,
+    offsets: Array,
+    places: Array,
+    values: Array,
+    kinds: Array,
+    total: Array,
+    matrix: Array,
+) -> None:
+    """Entries of units ``first`` to ``last``, each to the token of its row."""
+    for unit in range(first, last):
+        for e in range(offsets[unit], offsets[unit + 1]):
+            total[unit] += values[e]
+            matrix[unit, kinds[places[e]]] += values[e]
+
+
+@compiled
+@no_type_check
+def _sum_up(
+    first: int,
+    last: int,
+    offsets: Array,
+    kinds: Array,
+    masses: Array,
+    total: Array,
+    heaviest: Array,
+    mass: Array,
+    entropy: Array,
+    kept: Array,
+) -> None:
+    """The heaviest tokens of units ``first`` to ``last``, the entropy in bits, the mass known.
+
+    What was cut off counts as one token more.
+    """
+    for unit in range(first, last):
+        low, high = offsets[unit], offsets[unit + 1]
+        order = np.argsort(-masses[low:high], kind="mergesort")
+        for rank in range(min(len(order), heaviest.shape[1])):
+            heaviest[unit, rank] = kinds[low + order[rank]]
+            mass[unit, rank] = masses[low + order[rank]]
+        known = masses[low:high].sum()
+        kept[unit] = known
+        rest = max(total[unit] - known, 0.0)
+        whole = known + rest
+        for e in range(low, high):
+            if masses[e] > 0:
+                p = masses[e] / whole
+                entropy[unit] -= p * np.log2(p)
+        if rest > 0:
+            entropy[unit] -= rest / whole * np.log2(rest / whole)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from jaxtyping import Float16, Int64
 
-from interp.features.accumulate import Codes
 from interp.features.bases import Basis
+from interp.features.codes import Codes
 from interp.store import ActivationStore
 
 ENTRIES = 16_000_000
@@ -19,6 +19,7 @@ def windows(
     store: ActivationStore,
     peaks: Int64[np.ndarray, "units strata keep"],
     *,
+    first: int,
     before: int,
     after: int,
     codes: Codes | None,
@@ -32,9 +33,10 @@ def windows(
         basis: whose units.
         store: whose rows.
         peaks: chosen rows of every unit.
+        first: number of the first of these units within the basis.
         before: rows before a peak.
         after: rows behind a peak.
-        codes: the basis' kept activations; without them the rows are encoded again.
+        codes: these units' kept activations; without them the rows are encoded again.
         batch: rows encoded at a time.
     """
     width = before + 1 + after
@@ -50,7 +52,7 @@ def windows(
         if codes is not None:
             found = codes.at(wanted, unit)
         else:
-            found = _encoded(basis, store, wanted, unit, batch)
+            found = _encoded(basis, store, wanted, first + unit, batch)
         flat[start : start + step].reshape(-1)[place] = np.minimum(found, 65504)
     return out
 

@@ -69,8 +69,8 @@ def train_on(
                     f"the loss became {loss} at step {trainer.done}; train again with a lower lr"
                 )
             progress(min(trainer.done * config.batch, config.tokens), config.tokens)
-    empty = architecture.dictionary(width, origin)
-    return trainer.dictionary(empty).eval().requires_grad_(False)
+    filled = learner.dictionary(architecture.dictionary(width, origin), trainer.scale)
+    return trainer.scaling.fold(filled).eval().requires_grad_(False)
 
 
 def digest(planted: Planted) -> str:

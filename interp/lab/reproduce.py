@@ -10,7 +10,7 @@ from interp.files import read_json, write_json
 from interp.lab.result import Check, Effort, Experiment, Measurement, Result, experiments
 from interp.progress import Progress, silent
 from interp.provenance import Provenance
-from interp.workspace import Workspace
+from interp.workspace import Workspace, working_in
 
 FILE = "result.json"
 VERSION = 1
@@ -28,7 +28,8 @@ def reproduce(
     Args:
         experiment: the result with its settings, such as ``Pentagon.at("quick")``.
         effort: what is written down as the effort.
-        workspace: where it is written, by default the current workspace.
+        workspace: where it is written and packaged texts and models lie, by default the current
+            workspace.
         progress: told the work done over all seeds, in percent.
 
     Raises:
@@ -44,7 +45,8 @@ def reproduce(
             share = (seed + done / max(total, 1)) / experiment.seeds
             progress(int(100 * share), 100, f"seed {seed} {note}".strip())
 
-        found.append(experiment.measure(seed, told))
+        with working_in(root):
+            found.append(experiment.measure(seed, told))
     checks = tuple(
         Check(expected=each, values=tuple(one.values[each.quantity] for one in found))
         for each in experiment.expected()
@@ -57,6 +59,7 @@ def reproduce(
         setting=to_dict(experiment),
         checks=checks,
         figures=found[0].figures,
+        notes=found[0].notes,
     )
     provenance = Provenance(job="lab", seed=0, config={"result": result.name, **result.setting})
     content = {"version": VERSION, **result.to_dict(), "provenance": provenance.to_dict()}

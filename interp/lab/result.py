@@ -11,7 +11,7 @@ import math
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
 from interp.errors import ConfigError, DataError, UnknownName
@@ -66,6 +66,8 @@ class Measurement:
     """Quantities by name."""
     figures: tuple[Figure, ...] = ()
     """Pictures; those of the first seed are kept."""
+    notes: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Texts by heading, such as what a model wrote; those of the first seed are kept."""
 
     def __post_init__(self) -> None:
         """Refuse what is no number."""
@@ -102,7 +104,7 @@ class Experiment(ABC):
     @classmethod
     @abstractmethod
     def at(cls, effort: Effort) -> "Experiment":
-        """The settings of the quick form (under a minute) or of the full one."""
+        """The settings of the quick form (under three minutes) or of the full one."""
 
     @abstractmethod
     def expected(self) -> tuple[Expected, ...]:
@@ -180,6 +182,8 @@ class Result:
     """Expected beside measured."""
     figures: tuple[Figure, ...]
     """Pictures, of the first seed."""
+    notes: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Texts by heading, of the first seed."""
 
     @property
     def passed(self) -> bool:
@@ -197,6 +201,7 @@ class Result:
             "passed": self.passed,
             "checks": [check.to_dict() for check in self.checks],
             "figures": [asdict(figure) for figure in self.figures],
+            "notes": dict(self.notes),
         }
 
 

@@ -9,6 +9,7 @@ as such it takes over each part:
 - AuxK is divided by the part's own residual, and quadratic-l0 squares the part's own distance.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -27,11 +28,22 @@ def accumulated(
     rows: int | None,
 ) -> StepResult:
     """`Learner.step` over at most so many rows at a time."""
+    return in_parts(learner.step, x, variance, dead, rows)
+
+
+def in_parts(
+    step: Callable[[Tensor, float, Tensor | None], StepResult],
+    x: Float[Tensor, "n d_in"],
+    variance: float,
+    dead: Bool[Tensor, " latents"] | None,
+    rows: int | None,
+) -> StepResult:
+    """Any step over at most so many rows at a time."""
     if rows is None or rows >= len(x):
-        return learner.step(x, variance, dead)
+        return step(x, variance, dead)
     total: StepResult | None = None
     for part in x.split(rows):
-        result = _times(learner.step(part, variance, dead), len(part) / len(x))
+        result = _times(step(part, variance, dead), len(part) / len(x))
         total = result if total is None else _plus(total, result)
     assert total is not None
     return total

@@ -1,4 +1,4 @@
-"""Adam on a learner's weights, its constraint included: one pass on a CPU, or torch's otherwise.
+"""Adam on a learner's weights, its constraint included: one compiled pass, or torch's otherwise.
 
 Both compute the same formulas (`interp.sae.kernels.update`), equal up to rounding; which one runs
 depends on the device and the settings alone, so a run is repeatable either way. State is kept as
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from interp.sae.config import TrainConfig
-from interp.sae.kernels import Weights, has_compiled
+from interp.sae.kernels import Weights, has_compiled, has_triton
 from interp.sae.learner import Learner
 
 EPS = 6.25e-10
@@ -36,7 +36,7 @@ class Adam:
         usual = type(learner)
         # A constraint of its own, or the norm of all gradients, needs the gradients as they are.
         self._in_one_pass = (
-            has_compiled(self._tensors[0].device)
+            (has_compiled(self._tensors[0].device) or has_triton(self._tensors[0].device))
             and config.clip is None
             and usual.constrain_gradients is Learner.constrain_gradients
             and usual.constrain_weights is Learner.constrain_weights
@@ -71,6 +71,10 @@ class Adam:
     def _one_pass(self, gradients: Weights) -> None:
         from interp.sae.kernels import update  # numba takes long to import
 
+        step = update.update
+        if has_triton(self._tensors[0].device):
+            from interp.sae.kernels.tritonupdate import update as step
+
         given = dict(gradients.items())
         for name, weight in self._learner.weights.items():
             state = self.state.setdefault(weight, {})
@@ -93,4 +97,4 @@ class Adam:
                 array if array.ndim == 2 else array.reshape(1, -1)
                 for array in (weight, given[name], state["exp_avg"], state["exp_avg_sq"])
             )
-            update.update(weight, gradient, mean, square, settings, unit_rows=unit_rows)
+            step(weight, gradient, mean, square, settings, unit_rows=unit_rows)

@@ -58,6 +58,10 @@ class Architecture(ABC):
         if self.width(d_in) < 2:
             raise ConfigError("a dictionary needs at least 2 latents; raise latents or expansion")
 
+    def by_rows(self) -> bool:
+        """Whether the loss is a mean over rows of what each row loses by itself."""
+        return False
+
     def skips(self) -> bool:
         """Whether the dictionary has a linear path beside its latents (transcoders may)."""
         return False

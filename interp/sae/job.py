@@ -17,6 +17,7 @@ from interp.sae import files
 from interp.sae.architecture import Architecture
 from interp.sae.base import Origin
 from interp.sae.config import TrainConfig
+from interp.sae.crosslayer import CrossLayerLearner, Widths
 from interp.sae.learner import Learner
 from interp.sae.transcoder import TranscoderLearner, TranscodingArchitecture
 
@@ -30,6 +31,8 @@ class Job:
     origin: Origin
     d_in: int
     folder: Path
+    widths: Widths | None = None
+    """Of a cross-layer transcoder, those of the sites it reads and of those it writes."""
 
     def learner(self, device: torch.device) -> Learner:
         """What trains it; weights not yet initialised."""
@@ -37,6 +40,8 @@ class Job:
         if width is None:
             return self.architecture.learner(self.d_in, device)
         assert isinstance(self.architecture, TranscodingArchitecture)
+        if self.widths is not None:
+            return CrossLayerLearner(self.architecture, self.widths, device)
         return TranscoderLearner(self.architecture, self.d_in, width, device)
 
     def request(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.sae.base import Dictionary
-from interp.sae.kernels import StepResult, Weights
+from interp.sae.kernels import StepResult, Weights, has_compiled
 
 
 class Learner(ABC):
@@ -43,6 +43,8 @@ class Learner(ABC):
         """
         self.frozen = False
         """Whether the decoder stays as it was drawn."""
+        self.lists = has_compiled(device)
+        """Whether compiled lists may take the place of dense arrays; the numbers are the same."""
         self.progress = 1.0
         """The share of the run that is done, for schedules; the trainer sets it every step."""
         self.weights = Weights(

@@ -1,7 +1,10 @@
 """What dictionaries share whose sparsity comes from a penalty, not from a count of latents.
 
-An architecture of this family states its loss as a sum of terms; the step differentiates it by
-autograd on dense [n, latents] arrays:
+An architecture of this family states its loss as a sum of terms over (row, latent) pairs, and
+below which floor a pair counts for nothing. The step differentiates it by autograd: over all pairs
+in dense [n, latents] arrays, or, once few lie above the floor, over a list of those
+(`interp.sae.kernels.pairs`; the same numbers either way). On a CPU the dense arrays are of ``ROWS``
+rows at a time, where the loss is a mean over rows: fresh large arrays cost it more than the sums.
 
     loss = unexplained + sparsity + aux
     unexplained = Σ‖x - x̂‖² / (n·v)          as in `interp.sae.kernels.interface`, so that learning
@@ -24,6 +27,7 @@ those that the trainer calls dead, and may weigh more: on planted features 0.1 l
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -31,9 +35,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.errors import ConfigError
+from interp.sae.accumulate import in_parts
 from interp.sae.architecture import Architecture
 from interp.sae.kernels import StepResult, Weights
+from interp.sae.kernels.clock import timed
+from interp.sae.kernels.pairs import AllPairs, Pairs
+from interp.sae.kernels.scratch import Scratch
 from interp.sae.learner import Learner
+
+ROWS = 1024
+"""Rows in one dense array on a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +64,10 @@ class PenaltyArchitecture(Architecture):
                 f"sparsity_warmup is a share of the run, in 0..1, got {self.sparsity_warmup}"
             )
         check_coefficient("preact_coefficient", self.preact_coefficient)
+
+    def by_rows(self) -> bool:
+        """See `Architecture.by_rows`."""
+        return True
 
     def ramp(self, progress: float) -> float:
         """The share of the full penalty after a share ``progress`` of the run."""
@@ -90,7 +105,7 @@ class L1Architecture(PenaltyArchitecture):
 class Terms:
     """A batch's latents and its loss terms, each weighted: their sum is the loss."""
 
-    z: Float[Tensor, "n latents"]
+    z: Float[Tensor, "*pairs"]
     unexplained: Float[Tensor, ""]
     sparsity: Float[Tensor, ""]
     aux: Float[Tensor, ""]
@@ -99,7 +114,28 @@ class Terms:
 class PenaltyLearner(Learner):
     """Differentiates the terms that a subclass states."""
 
+    def __init__(
+        self,
+        d_in: int,
+        latents: int,
+        device: torch.device,
+        extra: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        """See `Learner`."""
+        super().__init__(d_in, latents, device, extra)
+        self._scratch = Scratch()
+
     @abstractmethod
+    def loss(self, pairs: Pairs, dead: Bool[Tensor, " latents"] | None) -> Terms:
+        """The loss of a batch, differentiable by the weights of ``pairs``."""
+
+    @abstractmethod
+    def floor(self) -> Float[Tensor, " latents"]:
+        """What a pre-activation must exceed to be active, to pay or to pass a gradient on."""
+
+    def observe(self, pairs: Pairs, z: Float[Tensor, "*pairs"]) -> None:  # noqa: B027
+        """Advance the architecture's own state by a batch's latents, if it has any."""
+
     def terms(
         self,
         weights: Weights,
@@ -107,30 +143,51 @@ class PenaltyLearner(Learner):
         variance: float,
         dead: Bool[Tensor, " latents"] | None,
     ) -> Terms:
-        """The loss of a batch under any weights, differentiable by them."""
+        """The loss of a batch under any weights, over all pairs."""
+        return self.loss(AllPairs(weights, x, variance), dead)
 
-    def observe(self, z: Float[Tensor, "n latents"], variance: float) -> None:  # noqa: B027
-        """Advance the architecture's own state by a batch's latents, if it has any."""
+    def additive(self) -> bool:
+        """Whether the loss is a mean over rows, so that a batch may go through in parts."""
+        return True
 
     def step(
         self, x: Float[Tensor, "n d_in"], variance: float, dead: Bool[Tensor, " latents"] | None
     ) -> StepResult:
         """See `Learner.step`."""
-        leaves = [tensor.detach().requires_grad_() for _, tensor in self.weights.items()]
-        with torch.enable_grad():
-            terms = self.terms(self.weights.like(leaves), x, variance, dead)
+        if not self.lists:
+            return self._dense(x, variance, dead)
+        from interp.sae.kernels.listedpairs import ListedPairs, find  # numba is slow to import
+
+        found = find(self._scratch, self.weights, x, self.floor())
+        if found is None:
+            return in_parts(self._dense, x, variance, dead, ROWS if self.additive() else None)
+        leaves = self._leaves()
+        return self._differentiated(ListedPairs(leaves, x, variance, found), dead, "listed")
+
+    def _dense(self, x: Tensor, variance: float, dead: Tensor | None) -> StepResult:
+        return self._differentiated(AllPairs(self._leaves(), x, variance), dead, "dense")
+
+    def _leaves(self) -> Weights:
+        return self.weights.like([t.detach().requires_grad_() for _, t in self.weights.items()])
+
+    def _differentiated(self, pairs: Pairs, dead: Tensor | None, part: str) -> StepResult:
+        x, leaves = pairs.x, [tensor for _, tensor in pairs.weights.items()]
+        with torch.enable_grad(), timed(part):
+            terms = self.loss(pairs, dead)
             loss = terms.unexplained + terms.sparsity + terms.aux
             gradients = torch.autograd.grad(loss, leaves)
-        z = terms.z.detach()
-        self.observe(z, variance)
-        active = z > 0
+        with torch.no_grad():
+            z = terms.z.detach()
+            self.observe(pairs, z)
+            active = z > 0
+            counts = pairs.counts(active)
         return StepResult(
             loss=loss.detach(),
             unexplained=terms.unexplained.detach(),
             aux=terms.aux.detach(),
             gradients=self.weights.like(gradients),
-            fired=active.any(dim=0),
-            l0=active.sum().to(x.dtype) / len(x),
+            fired=counts > 0,
+            l0=counts.sum().to(x.dtype) / len(x),
             smallest=z[active].min() if active.any() else x.new_zeros(()),
         )
 
@@ -143,13 +200,22 @@ def unexplained(
 
 
 def preact_loss(
-    pre: Float[Tensor, "n latents"],
+    pairs: Pairs,
+    pre: Float[Tensor, "*pairs"],
     threshold: Float[Tensor, " latents"] | float,
-    variance: float,
     dead: Bool[Tensor, " latents"] | None,
+    of: Float[Tensor, " latents"] | float = 1.0,
 ) -> Float[Tensor, ""]:
-    """How far dead latents stay below their thresholds, on average; 0 without dead latents."""
+    """How far dead latents stay below their thresholds, on average; 0 without dead latents.
+
+    Args:
+        pairs: the batch.
+        pre: its pre-activations.
+        threshold: at or above every latent's floor.
+        dead: which are to be helped.
+        of: how much each latent counts, held constant.
+    """
     if dead is None or not dead.any():
-        return pre.new_zeros(())
-    below = (threshold - pre).relu()
-    return (below * dead).sum() / (len(pre) * variance**0.5)
+        return pairs.x.new_zeros(())
+    below = pairs.below(pre, threshold, (dead * of).to(pairs.x.dtype))
+    return below / (pairs.n * pairs.variance**0.5)

@@ -1,14 +1,15 @@
 """One dictionary under way: a trainer with its log, its checkpoint and its last act."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from interp.config import to_dict
-from interp.errors import DataError, FormatError
+from interp.errors import DataError, FormatError, ResourceError
 from interp.files import write_json
 from interp.provenance import Provenance
 from interp.sae import files
@@ -17,16 +18,20 @@ from interp.sae.job import Job
 from interp.sae.kernels import StepResult
 from interp.sae.log import Log
 from interp.sae.metrics import Reconstruction, reconstruction
+from interp.sae.parallel import ALONE, Mesh
+from interp.sae.parallel.trainer import learner_of, trainer_of
 from interp.sae.scaling import input_scaling, scaled_spread, usual_scale
 from interp.sae.stream import SharedBatches
 from interp.sae.survey import Survey
 from interp.sae.trackers import TRACKERS
-from interp.sae.trainer import Trainer
 from interp.store import ActivationStore
 
 
 class Run:
-    """Steps a job; between steps its folder always holds what a later call needs."""
+    """Steps a job; between steps its folder always holds what a later call needs.
+
+    Of several processes that train it, each has a run of it; the first one's writes the folder.
+    """
 
     def __init__(
         self,
@@ -37,6 +42,7 @@ class Run:
         data: Survey,
         device: torch.device,
         trackers: Sequence[str] = (),
+        mesh: Mesh = ALONE,
     ) -> None:
         """Begin, or continue from the folder's checkpoint.
 
@@ -45,7 +51,7 @@ class Run:
             ResourceError: no space is left, or the folder cannot be written.
         """
         self.job, self.store, self.device, config = job, store, device, job.config
-        learner = job.learner(device)
+        self.mesh = mesh
         centre = data.centre()
         scaling = input_scaling(config.scale, data, centre)
         written = 0  # the first column that is reconstructed or predicted
@@ -53,10 +59,9 @@ class Run:
             written = job.d_in
             centre = torch.cat([centre[:written], torch.from_numpy(data.mean[written:])])
         start = scaling(centre[None])[0].float()
-        learner.initialise(start, torch.Generator().manual_seed(config.seed))
         self.parts = _parts(store, job, data)
-        self.trainer = Trainer(
-            learner,
+        self.trainer = trainer_of(job, mesh)(
+            learner_of(job, mesh, device, start),
             shared.reader(),
             config,
             scale=scaling.scale,
@@ -64,7 +69,7 @@ class Run:
             matrix=scaling.matrix,
             empty=self._empty,
         )
-        if not (job.folder / files.CONFIG).exists():
+        if mesh.leads and not (job.folder / files.CONFIG).exists():
             files.write_config(job.folder, "training", job.request())
         self.checkpoint = job.folder / files.CHECKPOINT
         if self.checkpoint.exists():
@@ -74,9 +79,9 @@ class Run:
             except FormatError as error:
                 raise FormatError(f"{self.checkpoint}: {error}") from error
         self.saved = self.trainer.done
-        self.log = Log(job.folder / files.LOG, keep=self.saved)
-        settings = job.request()
-        self.trackers = [TRACKERS[name](job.folder, settings, self.saved) for name in trackers]
+        self.log = Log(job.folder / files.LOG, keep=self.saved) if mesh.leads else None
+        settings, told = job.request(), trackers if mesh.leads else ()
+        self.trackers = [TRACKERS[name](job.folder, settings, self.saved) for name in told]
 
     @property
     def tokens(self) -> int:
@@ -101,21 +106,30 @@ class Run:
             loss = float(result.loss)
             if not (math.isfinite(loss) and trainer.healthy()):
                 raise _diverged(loss, trainer.done, self.checkpoint, self.saved)
-        if line:
-            self._write(self._line(result))
-        if config.evaluates(trainer.done):
-            measured = self._measure(trainer.dictionary(self._empty()).eval()).to_dict()
-            del measured["density_edges"]
-            place = {"step": trainer.done, "tokens": trainer.done * config.batch}
-            self._write({**place, "heldout": measured})
-        if due:
-            self.save()
+        with self._checkpoint_named():
+            if line:
+                self._write(self._line(result))
+            if config.evaluates(trainer.done):
+                self._evaluate()
+            if due:
+                self.save()
         return line or due
+
+    def _evaluate(self) -> None:
+        """Log what held-out rows say by now."""
+        dictionary = self._dictionary()
+        if dictionary is None:
+            return
+        measured = self._measure(dictionary).to_dict()
+        del measured["density_edges"]
+        place = {"step": self.trainer.done, "tokens": self.trainer.done * self.job.config.batch}
+        self._write({**place, "heldout": measured})
 
     def save(self) -> None:
         """Write the checkpoint."""
         tensors, state = self.trainer.save()
-        files.write_tensors(self.checkpoint, tensors, {"state": state})
+        if self.mesh.leads:
+            files.write_tensors(self.checkpoint, tensors, {"state": state})
         self.saved = self.trainer.done
 
     def close(self) -> None:
@@ -123,16 +137,20 @@ class Run:
         for tracker in self.trackers:
             tracker.close()
 
-    def finish(self) -> Dictionary:
-        """Measure on held-out rows, write the result, delete the checkpoint."""
+    def finish(self) -> Dictionary | None:
+        """Measure on held-out rows, write the result, delete the checkpoint.
+
+        Returns:
+            The dictionary, in the process that wrote it.
+        """
         job, trainer = self.job, self.trainer
-        dictionary = trainer.dictionary(self._empty()).eval().requires_grad_(False)
+        dictionary, dead = self._dictionary(), trainer.dead_count()
+        if dictionary is None:
+            return None
         measured = self._measure(dictionary)
-        dead = int(trainer.dead().sum())
         tokens = trainer.done * job.config.batch
         training = {"tokens": tokens, "steps": trainer.done, "dead": dead}
         metrics = {"heldout": measured.to_dict(), "training": training}
-        write_json(job.folder / files.METRICS, metrics)
         settings = {**to_dict(job.architecture), **to_dict(job.config)}
         provenance = Provenance(
             job="train",
@@ -140,13 +158,15 @@ class Run:
             config={"architecture": job.architecture.kind, **settings},
             parents={self.store.name: self.store.digest},
         )
-        files.save_dictionary(
-            dictionary,
-            job.folder,
-            train=to_dict(job.config),
-            scale=trainer.scale,
-            provenance=provenance.to_dict(),
-        )
+        with self._checkpoint_named():
+            write_json(job.folder / files.METRICS, metrics)
+            files.save_dictionary(
+                dictionary,
+                job.folder,
+                train=to_dict(job.config),
+                scale=trainer.scale,
+                provenance=provenance.to_dict(),
+            )
         self.checkpoint.unlink(missing_ok=True)
         return dictionary.cpu()
 
@@ -154,19 +174,39 @@ class Run:
         """Where the run stands, for a progress bar."""
         return (
             f"loss {float(result.loss):.4f} · FVE {1 - float(result.unexplained):.3f} · "
-            f"L0 {float(result.l0):.1f} · dead {int(self.trainer.dead().sum())}"
+            f"L0 {float(result.l0):.1f} · dead {self.trainer.dead_count()}"
         )
+
+    @contextmanager
+    def _checkpoint_named(self) -> Generator[None, None, None]:
+        """Let the message about a full disk say what is still good."""
+        try:
+            yield
+        except ResourceError as error:
+            if not self.checkpoint.exists():
+                raise
+            raise ResourceError(f"{error}; {_last(self.checkpoint, self.saved)}") from error
 
     def _empty(self) -> Dictionary:
         empty = self.job.architecture.dictionary(self.job.d_in, self.job.origin)
         empty.parts = self.parts
         return empty
 
+    def _dictionary(self) -> Dictionary | None:
+        """What the training has come to, in the process that writes."""
+        whole = self.trainer.whole()
+        if whole is None or not self.mesh.leads:
+            return None
+        filled = whole.dictionary(self._empty(), self.trainer.scale)
+        return self.trainer.scaling.fold(filled).eval().requires_grad_(False)
+
     def _measure(self, dictionary: Dictionary) -> Reconstruction:
         return reconstruction(dictionary.to(self.device), self.store, split="heldout")
 
     def _write(self, line: Mapping[str, Any]) -> None:
         """One line of the log; trackers get its numbers under ``train/`` or ``heldout/``."""
+        if self.log is None:
+            return
         self.log.write(line)
         part = "heldout" if "heldout" in line else "train"
         values = line["heldout"] if part == "heldout" else line
@@ -182,7 +222,7 @@ class Run:
             "unexplained": float(result.unexplained),
             "aux": float(result.aux),
             "l0": float(result.l0),
-            "dead": int(self.trainer.dead().sum()),
+            "dead": self.trainer.dead_count(),
             "lr": self.trainer.optimizer.lr,
         }
 
@@ -202,5 +242,9 @@ def _parts(store: ActivationStore, job: Job, data: Survey) -> tuple[Part, ...]:
 def _diverged(loss: float, step: int, checkpoint: Path, saved: int) -> DataError:
     remedy = "train again with a lower lr"
     if checkpoint.exists():
-        remedy = f"the last good checkpoint is {checkpoint} (step {saved}); {remedy}"
+        remedy = f"{_last(checkpoint, saved)}; {remedy}"
     return DataError(f"the loss became {loss} at step {step}; {remedy}")
+
+
+def _last(checkpoint: Path, step: int) -> str:
+    return f"the last good checkpoint is {checkpoint} (step {step})"

@@ -15,6 +15,8 @@ from interp.sae.base import Dictionary
 from interp.sae.interrupt import interrupts_held
 from interp.sae.job import Job
 from interp.sae.kernels import StepResult
+from interp.sae.parallel import Mesh
+from interp.sae.parallel.trainer import check
 from interp.sae.run import Run
 from interp.sae.stream import SharedBatches
 from interp.sae.survey import Survey, survey
@@ -28,9 +30,12 @@ def train_jobs(
     device: str | torch.device | None,
     trackers: Sequence[str],
     progress: Progress,
+    mesh: Mesh,
 ) -> list[Dictionary]:
     """The finished dictionaries in the order of the jobs; `interp.sae.train` says the rest."""
     check_trackers(trackers)
+    for job in jobs:
+        check(job, mesh)
     open_jobs = [job for job in jobs if not job.finished()]
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     groups: dict[tuple[int, int], list[Job]] = {}
@@ -41,7 +46,7 @@ def train_jobs(
     surveys: dict[int, Survey] = {}
     tell = _Tally(progress, open_jobs)
     with ExitStack() as locks:
-        for job in open_jobs:
+        for job in open_jobs if mesh.leads else ():
             locks.enter_context(job.only_writer())
         for (order, batch), group in groups.items():
             site = store.site(group[0].origin.reads)
@@ -55,13 +60,15 @@ def train_jobs(
                 data=surveys[order],
                 device=target,
                 trackers=trackers,
+                mesh=mesh,
             )
             try:
-                made |= _train_group(group, begin, lost, tell)
+                made |= _train_group(group, begin, lost, tell, mesh)
             except (RuntimeError, MemoryError) as error:
                 if "out of memory" in str(error) or "can't allocate memory" in str(error):
                     raise _too_large(group) from error
                 raise
+    mesh.everyone.wait()  # for what the first process writes
     if lost:
         raise lost[0] if len(jobs) == 1 else DataError("; ".join(map(str, lost)))
     return [
@@ -71,7 +78,11 @@ def train_jobs(
 
 
 def _train_group(
-    jobs: Sequence[Job], begin: Callable[[Job], Run], lost: list[DataError], tell: "_Tally"
+    jobs: Sequence[Job],
+    begin: Callable[[Job], Run],
+    lost: list[DataError],
+    tell: "_Tally",
+    mesh: Mesh,
 ) -> dict[Path, Dictionary]:
     """Train jobs that share a stream; what diverges is added to ``lost``."""
     with ExitStack() as opened:
@@ -79,11 +90,12 @@ def _train_group(
         for job in jobs:
             runs.append(begin(job))
             opened.callback(runs[-1].close)
-        _side_by_side(runs, lost, tell)
-        return {run.job.folder: run.finish() for run in runs if run.trainer.finished}
+        _side_by_side(runs, lost, tell, mesh)
+        ended = {run.job.folder: run.finish() for run in runs if run.trainer.finished}
+        return {folder: found for folder, found in ended.items() if found is not None}
 
 
-def _side_by_side(runs: Sequence[Run], lost: list[DataError], tell: "_Tally") -> None:
+def _side_by_side(runs: Sequence[Run], lost: list[DataError], tell: "_Tally", mesh: Mesh) -> None:
     """Step runs of one stream to their ends, always those that are furthest behind."""
     active = [run for run in runs if not run.trainer.finished]
     tell.begin(runs)
@@ -92,7 +104,8 @@ def _side_by_side(runs: Sequence[Run], lost: list[DataError], tell: "_Tally") ->
             place = min(run.trainer.done for run in active)
             together = [run for run in active if run.trainer.done == place]
             results = [run.trainer.step() for run in together]
-            stop = pending.asked  # read once: a later Ctrl-C waits for the next step
+            # read once: a later Ctrl-C waits for the next step
+            stop = mesh.everyone.any(pending.asked)
             for run, result in zip(together, results, strict=True):
                 try:
                     if run.settle(result, stop):

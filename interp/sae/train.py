@@ -21,10 +21,12 @@ import torch
 from interp.config import from_dict, to_dict
 from interp.errors import ConfigError
 from interp.progress import Progress, silent
+from interp.sae import crosslayer
 from interp.sae.architecture import Architecture, architectures
 from interp.sae.base import Dictionary, Origin
 from interp.sae.config import TrainConfig
 from interp.sae.job import Job, names
+from interp.sae.parallel import ALONE, Mesh
 from interp.sae.together import train_jobs
 from interp.sae.transcoder import TranscodingArchitecture
 from interp.store import ActivationStore, Site
@@ -44,6 +46,7 @@ def train(
     device: str | torch.device | None = None,
     trackers: Sequence[str] = (),
     progress: Progress = silent,
+    mesh: Mesh = ALONE,
     **overrides: Any,
 ) -> Dictionary:
     """Train a dictionary, or continue or return the one already there.
@@ -61,6 +64,8 @@ def train(
         device: by default a GPU if there is one.
         trackers: "tensorboard" or "wandb", to be told what log.jsonl is told.
         progress: told the tokens done, with loss, FVE, L0, dead latents and speed.
+        mesh: the processes that train it together, each of which calls this; by default this one
+            alone. `interp.sae.parallel.Mesh.joined` makes one.
         **overrides: settings of `TrainConfig` by name, such as ``seed=1``.
 
     Returns:
@@ -80,7 +85,7 @@ def train(
         (name,) = names(place.width, [(architecture, config)], target)
         out = _root(workspace).dictionary(store.model, place.name, name)
     job = _job(store, place, target, architecture, config, Path(out))
-    (dictionary,) = train_jobs(store, [job], device, trackers, progress)
+    (dictionary,) = train_jobs(store, [job], device, trackers, progress, mesh)
     return dictionary
 
 
@@ -94,6 +99,7 @@ def train_many(
     device: str | torch.device | None = None,
     trackers: Sequence[str] = (),
     progress: Progress = silent,
+    mesh: Mesh = ALONE,
 ) -> list[Dictionary]:
     """Train several dictionaries on one site, each to the same bytes as `train` alone.
 
@@ -111,6 +117,7 @@ def train_many(
         device: by default a GPU if there is one.
         trackers: "tensorboard" or "wandb", to be told what log.jsonl is told.
         progress: told the tokens done over all runs.
+        mesh: the processes that train each of them together.
 
     Returns:
         The finished dictionaries in the order of ``runs``.
@@ -125,7 +132,7 @@ def train_many(
         _job(store, place, target, *run, root.dictionary(store.model, place.name, name))
         for run, name in zip(runs, names(place.width, runs, target), strict=True)
     ]
-    return train_jobs(store, jobs, device, trackers, progress)
+    return train_jobs(store, jobs, device, trackers, progress, mesh)
 
 
 def _root(workspace: Workspace | str | Path | None) -> Workspace:
@@ -144,14 +151,20 @@ def _job(
     if config.resample is not None and getattr(architecture, "frozen_decoder", False):
         raise ConfigError("resample rewrites decoder rows that frozen_decoder keeps; drop one")
     origin = Origin(model=store.model, site=site.name, store=store.name, store_digest=store.digest)
+    place = store.site(target or site.name)
     if target is not None:
-        place = store.site(target)
         joint([*store.parts(site), *store.parts(place)])  # refuses a target that is also source
         _check_transcoder(architecture, config)
         origin = replace(origin, target=place.name, target_width=place.width)
     elif architecture.skips():
         raise ConfigError("skip is a path from a site to another; name the other with target")
-    return Job(architecture=architecture, config=config, origin=origin, d_in=site.width, folder=out)
+    job = Job(architecture=architecture, config=config, origin=origin, d_in=site.width, folder=out)
+    if not (isinstance(architecture, TranscodingArchitecture) and architecture.cross_layer):
+        return job
+    if target is None:
+        raise ConfigError("cross_layer leads from sites to others; name the others with target")
+    read, written = ([part.width for part in store.parts(each)] for each in (site, place))
+    return replace(job, widths=crosslayer.check(read, written, architecture.width(site.width)))
 
 
 def _check_transcoder(architecture: Architecture, config: TrainConfig) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64
+from jaxtyping import Bool, Float32, Float64
 from torch import Tensor
 
 from interp.errors import FormatError
@@ -23,6 +23,7 @@ from interp.sae.adam import Adam
 from interp.sae.base import Dictionary
 from interp.sae.config import TrainConfig
 from interp.sae.kernels import StepResult
+from interp.sae.kernels.clock import timed
 from interp.sae.learner import Learner
 from interp.sae.precision import computing, suit
 from interp.sae.resample import drawn_rows, revive
@@ -70,10 +71,6 @@ class Trainer:
         """What raw activations go through."""
         return Scaling(self.scale, self.matrix)
 
-    def dictionary(self, empty: Dictionary) -> Dictionary:
-        """Fill an empty dictionary with the current weights, the scaling folded in."""
-        return self.scaling.fold(self.learner.dictionary(empty, self.scale))
-
     @property
     def finished(self) -> bool:
         """Whether every step is done."""
@@ -83,23 +80,43 @@ class Trainer:
         """Which latents have been silent for too long."""
         return self.silent >= self.config.silence()
 
+    def dead_count(self) -> int:
+        """How many they are."""
+        return int(self.dead().sum())
+
+    def whole(self) -> Learner | None:
+        """The learner with all latents; None where another process has it."""
+        return self.learner
+
     def step(self) -> StepResult:
         """One optimiser step."""
-        raw = next(self.batches)
-        x = self.scaling(torch.from_numpy(raw).to(self.device, torch.float32))
+        with timed("whole"):
+            return self._step()
+
+    def _step(self) -> StepResult:
+        with timed("data"):
+            raw = next(self.batches)
+            x = self.scaling(torch.from_numpy(raw).to(self.device, torch.float32))
         helped = self.config.resample is None
         helped = helped and self.done * self.config.batch >= self.config.silence()
         dead = self.dead() if helped else None
         self.learner.progress = self.done / self.config.steps()
         with computing(self.config.precision, self.device):
-            result = accumulated(self.learner, x, self.variance, dead, self.config.micro_batch)
-        self.optimizer.step(result.gradients, self.peak * self.config.rate(self.done))
+            result = self.losses(x, dead)
+        with timed("optimiser"):
+            self.optimizer.step(result.gradients, self.peak * self.config.rate(self.done))
         self.silent += len(x)
         self.silent[result.fired] = 0
         self.done += 1
         if self.config.resamples(self.done):
             self._resample(x)
         return result
+
+    def losses(
+        self, x: Float32[Tensor, "n d_in"], dead: Bool[Tensor, " latents"] | None
+    ) -> StepResult:
+        """What the learner makes of a scaled batch."""
+        return accumulated(self.learner, x, self.variance, dead, self.config.micro_batch)
 
     def _resample(self, x: Float32[Tensor, "n d_in"]) -> None:
         """Let dead latents begin again; the draw depends on the seed and the step alone."""

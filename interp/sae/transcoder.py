@@ -46,10 +46,13 @@ class TranscodingArchitecture(SparseArchitecture):
     skip: bool = False
     """Whether a transcoder has a linear path from source to target beside its latents (Paulo et
     al. 2025)."""
+    cross_layer: bool = False
+    """Whether each latent of a transcoder between joint sites reads one of them and writes its
+    partner and all later ones (Ameisen et al. 2025)."""
 
     def label(self, d_in: int) -> str:
         """See `Architecture.label`."""
-        return super().label(d_in) + "-skip" * self.skip
+        return super().label(d_in) + "-clt" * self.cross_layer + "-skip" * self.skip
 
     def skips(self) -> bool:
         """See `Architecture.skips`."""

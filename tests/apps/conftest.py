@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from streamlit.util import calc_hash
 import apps
 from interp.workspace import Workspace
 from tests.apps import workspace as generator
+from tests.apps.served import CHROMIUM, FLAGS, Visit, served
 
 SCRIPT = str(Path(apps.__file__).parent / "browser.py")
 Open = Callable[..., AppTest]
@@ -60,3 +61,46 @@ def shown(at: AppTest) -> str:
     for kind in ("markdown", "caption", "info", "warning", "error", "title", "subheader", "code"):
         blocks += [str(getattr(element, "value", "")) for element in at.get(kind)]
     return os.linesep.join(blocks)
+
+
+# -- in a browser ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def site_root(built: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The workspace of the served app: the complete one, and a table of 100,000 units."""
+    root = tmp_path_factory.mktemp("served") / "workspace"
+    shutil.copytree(built.root, root)
+    generator.write_many(Workspace(root), 100_000)
+    return Workspace(root)
+
+
+@pytest.fixture(scope="session")
+def site(site_root: Workspace) -> Iterator[str]:
+    """The app, served."""
+    with served(site_root.root) as (base, _):
+        yield base
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, once for the module."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium on the PATH; set CHROMIUM to a Chromium's path")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, site) -> Iterator[Visit]:
+    """A fresh page; afterwards it must have stayed on this machine and without errors."""
+    context = browser.new_context(viewport={"width": 1360, "height": 1000})
+    seen = Visit(context.new_page(), site)
+    yield seen
+    context.close()
+    assert seen.foreign == []
+    assert seen.errors == []

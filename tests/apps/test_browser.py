@@ -1,123 +1,17 @@
 """The app as a person meets it: the real server, a real browser, links, keys and hostile tokens."""
 
 import csv
-import os
 import re
-import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
+import urllib.parse
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
 
-from apps import launch
-from interp.workspace import Workspace
-from tests.apps.workspace import LATENTS, MODEL, SITE, write_many
+from tests.apps.workspace import CARRIED, LATENTS, MODEL, SITE
 
-CHROMIUM = os.environ.get("CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="no chromium on the PATH; set CHROMIUM to a Chromium's path"
-    ),
-]
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--no-first-run",
-]  # fmt: skip
+pytestmark = pytest.mark.browser
 UNIT = f"{MODEL}/{SITE}/neurons"
-
-
-class Visit:
-    """One page of the browser, with everything it asked for and complained about."""
-
-    def __init__(self, page, base: str) -> None:
-        self.page, self.base = page, base
-        self.foreign: list[str] = []
-        self.errors: list[str] = []
-        self.received = 0
-        page.on("request", self._request)
-        page.on("console", self._console)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("websocket", lambda ws: ws.on("framereceived", self._frame))
-
-    def _request(self, request) -> None:
-        if not request.url.startswith((self.base, "data:", "blob:")):
-            self.foreign.append(request.url)
-
-    def _console(self, message) -> None:
-        # On a deep link Streamlit probes /<page>/_stcore/... before it finds its root.
-        probe = re.search(r"/_stcore/(health|host-config)$", message.location.get("url", ""))
-        if message.type == "error" and not probe:
-            self.errors.append(f"{message.text} {message.location}")
-
-    def _frame(self, payload) -> None:
-        self.received += len(payload)
-
-    def open(self, path: str, until: str) -> float:
-        """Open a path, wait for a selector, return the seconds it took."""
-        begun = time.monotonic()
-        self.page.goto(self.base + path)
-        self.page.wait_for_selector(until, timeout=20_000)
-        return time.monotonic() - begun
-
-
-@pytest.fixture(scope="module")
-def site(built: Workspace, tmp_path_factory) -> Iterator[str]:
-    """The app, served."""
-    root = tmp_path_factory.mktemp("served") / "workspace"
-    shutil.copytree(built.root, root)
-    write_many(Workspace(root), 100_000)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = root.parent / "server.log"
-    with log.open("wb") as out:
-        server = subprocess.Popen(
-            launch.command(port, headless=True),
-            env=launch.environment(root), cwd=root, stdout=out, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    try:
-        base = f"http://localhost:{port}"
-        for _ in range(200):
-            if server.poll() is not None:
-                pytest.fail(f"the app ended: {log.read_text()[-2000:]}")
-            try:
-                urllib.request.urlopen(f"{base}/_stcore/health", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield base
-    finally:
-        server.terminate()
-        server.wait(timeout=10)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium, once for the module."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser, site) -> Iterator[Visit]:
-    """A fresh page; afterwards it must have stayed on this machine and without errors."""
-    context = browser.new_context(viewport={"width": 1360, "height": 1000})
-    seen = Visit(context.new_page(), site)
-    yield seen
-    context.close()
-    assert seen.foreign == []
-    assert seen.errors == []
 
 
 def test_server_listens_on_this_machine_only(site):
@@ -221,6 +115,25 @@ def test_a_note_survives_its_page(visit):
     labels = {line["address"]: line["label"] for line in lines}
     assert labels.pop(f"{UNIT}/5").startswith("<img src=x")
     assert set(labels.values()) == {""}
+
+
+def test_from_home_to_the_latents_of_a_neuron_and_an_intervention(visit):
+    visit.open("/", ".rows")
+    visit.page.get_by_role("link", name="Browse its units").last.click()
+    visit.page.wait_for_url(re.compile(r"/units\?site="))
+    visit.open(f"/unit?unit={UNIT}/{CARRIED}", ".ctx-list")
+    main = visit.page.locator(".stMainBlockContainer")
+    main.get_by_role("link", name="Disentangle", exact=False).click()
+    visit.page.wait_for_selector(".heat")
+    assert f"unit={UNIT}/{CARRIED}" in urllib.parse.unquote(visit.page.url)
+    assert "hold up under ablation: 1" in main.inner_text()
+    assert "+1.500" in visit.page.locator(".heat").first.inner_text()
+    main.get_by_role("link", name="Ablate the neuron here").first.click()
+    visit.page.wait_for_url(re.compile("/intervene"))
+    text = visit.page.get_by_label("Text")
+    text.wait_for()
+    assert text.input_value()
+    assert visit.page.get_by_label("Unit", exact=True).input_value() == f"{UNIT}/{CARRIED}"
 
 
 def test_out_of_range_unit_is_answered(visit):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from apps import charts, theme
 
@@ -28,13 +29,26 @@ def test_sample_is_seeded_ordered_and_bounded():
     assert len(charts.sample(rows[:10])) == 10
 
 
+def test_the_band_of_an_ecdf_is_that_of_massart():
+    spec = charts.ecdf({"neurons": np.arange(1000.0)}, MARKS, label="score", dark=False)
+    low, height, line = (np.array(each["data"]) for each in spec["series"])
+    # 1.3581 / √n: the asymptotic 95 % point of Kolmogorov's statistic, from his tables
+    assert line[100, 1] - low[100, 1] == pytest.approx(1.3581 / np.sqrt(1000), abs=2e-4)
+    assert height[100, 1] == pytest.approx(2 * 1.3581 / np.sqrt(1000), abs=2e-4)
+    assert low[0, 1] == 0
+    assert (low[:, 1] + height[:, 1]).max() <= 1
+    assert spec["series"][0]["stack"] == spec["series"][1]["stack"]
+
+
 def test_ecdf_runs_through_the_quantiles():
     values = {"neurons": np.arange(101.0), "random": np.array([3.0])}
     spec = charts.ecdf(values, MARKS, label="score", dark=False)
-    points = dict((y, x) for x, y in spec["series"][0]["data"])
+    line = next(each for each in spec["series"] if each["name"] == "neurons (101)")
+    points = dict((y, x) for x, y in line["data"])
     assert points[0.5] == 50
     assert points[0.25] == 25
     assert points[1.0] == 100
+    assert spec["legend"]["data"] == ["neurons (101)", "random (1)"]
     json.dumps(spec, allow_nan=False)
 
 

@@ -22,6 +22,7 @@ def test_lab_lists_expected_beside_measured(own, show):
     assert "Five features form a pentagon." in page
     assert "interp lab run pentagon" in page
     assert "<b>W</b>" not in page
+    assert [each.value for each in at.code][0] == "zq <i>xk</i>\nROMEO."
     assert len(at.get("echarts_chart") or at.get("echarts")) == 3
 
 
@@ -40,6 +41,7 @@ def test_lab_without_results(workspace, show):
         ({"checks": [{}]}, "quantity"),
         ({"figures": [{"kind": "pie"}]}, "is not known"),
         ({"figures": 3}, "not iterable"),
+        ({"notes": 3}, "items"),
     ],
 )
 def test_damaged_results_have_their_own_state(own, show, change, words):

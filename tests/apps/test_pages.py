@@ -48,6 +48,19 @@ def test_foreign_and_half_written_files_have_their_own_state(own, show):
     assert "is no manifest" in page or "is not an activation store" in page
 
 
+def test_what_a_job_makes_or_someone_deletes_is_seen_at_once(own, show):
+    path = own.units(MODEL, SITE, "neurons")
+    page = shown(show())
+    assert f"{ADDRESS}/neurons<" in page
+    path.rename(path.with_name("new.h5"))
+    dictionary = own.dictionary(MODEL, SITE, LATENTS)
+    dictionary.rename(dictionary.with_name("topk-1-k1-s0"))
+    page = shown(show())
+    assert f"{ADDRESS}/neurons<" not in page
+    assert f"{ADDRESS}/new<" in page
+    assert f"{ADDRESS}/topk-1-k1-s0<" in page
+
+
 def test_tables_of_another_store_are_stale_and_still_browsable(own, show):
     manifest = own.store(MODEL) / "manifest.json"
     manifest.write_text(manifest.read_text() + " ")
@@ -100,6 +113,32 @@ def test_units_filter_by_score_and_density(full, show):
 
 def test_units_that_nothing_passes(full, show):
     assert "No unit passes these filters" in shown(show("units", least="1000"))
+
+
+def test_units_within_a_rectangle_of_the_map(full, show):
+    every = show("units").dataframe[0].value
+    at = show("units", area="0.001,0.03,0.3,0.6")
+    frame = at.dataframe[0].value
+    assert 0 < len(frame) <= len(every)
+    assert frame["density"].between(0.1, 3).all()
+    assert frame["monosemanticity"].between(0.3, 0.6).all()
+    assert "units of the rectangle: density 0.1 % to 3 %" in shown(at)
+    at.button(key="no-area").click().run()
+    assert "units of the rectangle" not in shown(at)
+    assert "is no area of the map" in shown(show("units", area="1,2,nonsense"))
+    empty = show("units", area="0,0,5,6")
+    assert not empty.dataframe
+    assert "0 units of the rectangle" in shown(empty)
+
+
+def test_names_with_a_plus_survive_a_url_written_by_hand(own, show):
+    joined = own.root / "units" / MODEL / "resid_post.0+mlp_post.0"
+    joined.mkdir()
+    (own.units(MODEL, SITE, "random")).rename(joined / "random.h5")
+    at = show("units", site=f"{MODEL}/resid_post.0 mlp_post.0")
+    assert at.selectbox(key="site").value == f"{MODEL}/resid_post.0+mlp_post.0"
+    assert "No units of site" not in shown(at)
+    assert "<li>" in shown(show("unit", unit=f"{MODEL}/resid_post.0 mlp_post.0/random/3"))
 
 
 def test_units_show_dead_ones_on_request(full, show):

@@ -1,10 +1,12 @@
 """Your text: the units on a text of one's own, and every way in which it cannot be read."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
-from apps import reading
+from apps import reading, rulers, theme
 from interp.errors import ConfigError, DataError, FormatError, UnknownName
 from interp.features.bases import NeuronBasis
 from interp.features.table import UnitTable
@@ -147,3 +149,72 @@ def test_page_needs_a_basis(loaded, show):
     at = show("text", text="the")
     at.pills(key="bases").set_value([]).run()
     assert "Choose at least one basis" in shown(at)
+
+
+# -- two rulers -----------------------------------------------------------------------------------
+
+
+def test_bytes_of_one_character_are_one_token():
+    assert rulers.groups(["a", " é", "", "", "b"]) == [[0], [1, 2, 3], [4]]
+    assert rulers.groups(["", "a"]) == [[0], [1]]
+
+
+def test_rows_are_those_that_fire_where_the_first_does():
+    row = np.array([0.0, 1.0, 0.5])
+    others = np.array([[1, 0, 0, 0], [0, 1, 0.2, 0], [0, 0, 1, 0.0]])
+    assert rulers.alike(row, others, 3) == [1, 2]
+    assert rulers.alike(row, others, 1) == [1]
+    assert rulers.shares(np.array([[2.0, 3.0]]), np.array([4.0, 0.0])).tolist() == [[0.5, 0]]
+
+
+def test_what_the_browser_gets_is_inert_and_complete():
+    share = np.array([[0.1, 0.0, 0.9], [0.4, 0.0, 0.2], [0.8, 0.0, 0.0]])
+    one = rulers.Measured(
+        stem="m/s/neurons", noun="neuron", mark=theme.NEURONS, called=lambda unit: f"{unit}+",
+        share=share,
+    )  # fmt: skip
+    shown = rulers.data(["\u202ea", "é", ""], [one.row(0)], {"neurons": one}, dark=False)
+    assert shown["pieces"] == ["‹U+202E›a", "é"]
+    assert shown["rows"] == [
+        {"name": "neuron 0+", "address": "m/s/neurons/0", "basis": "neurons", "share": [0.1, 0.8]}
+    ]
+    # the second character's bytes count together: unit 0 reaches 0.8 there, unit 2 0.2
+    assert shown["top"][0] == [["neurons", [[2, "2+", 0.9], [0, "0+", 0.1]]]]
+    assert shown["top"][1] == [["neurons", [[0, "0+", 0.8], [2, "2+", 0.2]]]]
+    json.dumps(shown, allow_nan=False)
+
+
+def test_the_page_sends_a_neuron_above_what_fires_with_it(loaded, show, monkeypatch):
+    sent = []
+    monkeypatch.setattr(rulers, "draw", lambda shown, key: sent.append(shown))
+    at = show("text", text="the| king| of", bases=["neurons", "random"])
+    assert not at.error
+    first, *others = sent[-1]["rows"]
+    assert first["basis"] == "neurons"
+    assert others == []  # in this model every word has a neuron of its own
+    assert sent[-1]["pieces"] == ["the", " king", " of"]
+    show("text", text="the| king| of", bases="neurons", ruler="neurons/2")
+    assert sent[-1]["rows"][0]["address"] == f"{MODEL}/{SITE}/neurons/2"
+    at = show("text", text="the| king| of", bases="neurons", ruler="neurons/48")
+    assert "is no unit of neurons" in shown(at)
+
+
+def test_the_model_of_a_store_is_loaded_from_where_it_was(own, show, model, monkeypatch):
+    import streamlit
+
+    manifest = own.store(MODEL) / "manifest.json"
+    found = json.loads(manifest.read_text())
+    found.setdefault("provenance", {}).setdefault("config", {})["model"] = "./my-model.gguf"
+    manifest.write_text(json.dumps(found))
+    asked = []
+
+    def load(name, workspace):
+        asked.append(name)
+        return model
+
+    monkeypatch.setattr("interp.models.load_model", load)
+    monkeypatch.setattr("apps.contexts.check_match", lambda table, store: None)
+    streamlit.cache_resource.clear()
+    show("text", text="the| king", bases="neurons")
+    streamlit.cache_resource.clear()
+    assert asked == ["./my-model.gguf"]

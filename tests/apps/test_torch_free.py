@@ -18,7 +18,8 @@ from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 script, unit = sys.argv[1:]
 for page, query in [("", {}), ("units", {}), ("unit", {"unit": unit}), ("training", {}),
-                    ("lab", {}), ("notes", {}), ("text", {})]:
+                    ("lab", {}), ("notes", {}), ("text", {}), ("compare", {}), ("rate", {}),
+                    ("jobs", {}), ("disentangle", {"unit": unit}), ("intervene", {"unit": unit})]:
     at = AppTest.from_file(script, default_timeout=60)
     at._page_hash = calc_hash(page)
     at.query_params.update(query)

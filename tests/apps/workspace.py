@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from interp.features.disentangled import CarriedSense, Compared, Disentangled
 from interp.features.meanings import Meanings
 from interp.features.table import UnitTable
 from interp.features.table_writer import Contexts, Domains, Header, Histogram, Logits, write_table
@@ -46,6 +47,8 @@ MODEL, SITE = "toy-1l", "resid_post.0"
 LATENTS = "batchtopk-96-k4-s0"
 DEAD = 7
 """This unit of every basis is dead."""
+CARRIED = 3
+"""The senses of this neuron are taken apart into latents."""
 BEFORE, AFTER = 12, 6
 STRATA = ["top", "0-1 %", "1-10 %", "10-50 %", "50-100 %"]
 EDGES = 2.0 ** np.arange(-8, 9)
@@ -62,9 +65,10 @@ def build(root: Path, *, rows: int = 3000, seed: int = 0) -> Workspace:
         workspace.store(MODEL), sites={SITE: 24}, rows=rows, documents=12, tokens=tokens,
         vocabulary=WORDS, bos=len(WORDS) - 1, context=64, model=MODEL,
     )  # fmt: skip
-    write_units(
+    neurons = write_units(
         workspace, store, "neurons", senses(tokens, 48, 4, draw), signed=True, meanings=True
     )
+    write_carried(neurons, CARRIED)
     write_units(workspace, store, LATENTS, senses(tokens, 96, 1, draw), meanings=True)
     write_units(workspace, store, "random", draw.gamma(0.3, 1.0, (rows, 24)) - 0.6)
     _dictionary(workspace, LATENTS, state="finished", fve=0.873, l0=3.9, loss_recovered=0.942)
@@ -142,6 +146,31 @@ def write_units(
     )  # fmt: skip
 
 
+def write_carried(table: UnitTable, unit: int) -> Path:
+    """What carries the senses of a neuron: latent 10 the first and holds, 11 the second in part."""
+    meaning = table.meaning(unit)
+    assert meaning is not None
+    strong = Compared(
+        value=0.75, low=0.6, high=0.8, control=0.1, control_low=0.05, control_high=0.15
+    )
+    weak = Compared(value=0.3, low=0.2, high=0.4, control=0.1, control_low=0.05, control_high=0.15)
+    senses = tuple(
+        CarriedSense(
+            sense=number, share=sense.share, exemplar=sense.exemplar, rows=40, activation=2.0,
+            contributions=tuple(1.5 if at == number else -0.25 for at in range(2)),
+            active=(1.0, 0.5), others=0.45, bias=0.2, error=0.1, carriers=(10 + number,),
+            judged=20, removed=(strong, weak)[number], removed_in=(0.7, 0.01)[:: 1 - 2 * number],
+            effect_removed=strong, kl_neuron=0.002, kl_carriers=0.004, kl_control=0.001,
+        )
+        for number, sense in enumerate(meaning.senses[:2])
+    )  # fmt: skip
+    return Disentangled(
+        model=MODEL, site=SITE, basis="neurons", index=unit, dictionary=LATENTS, latents=(10, 11),
+        senses=senses, agreement=1.0, table=table.key, config={},
+        provenance=_made("disentangle", 0).to_dict(),
+    ).write(table.path)  # fmt: skip
+
+
 def write_result(workspace: Workspace, name: str, measured: float = 0.4) -> Path:
     """A result of the lab, whose figures are one of each kind."""
     check = Check(
@@ -160,6 +189,7 @@ def write_result(workspace: Workspace, name: str, measured: float = 0.4) -> Path
     result = Result(
         name=name, paper="Elhage et al. 2022", claim="Five features form a pentagon.",
         effort="quick", setting={"seeds": 2}, checks=(check, open_ended), figures=figures,
+        notes={"Text, untrained": "zq <i>xk</i>\nROMEO."},
     )  # fmt: skip
     path = workspace.lab(name) / "result.json"
     record = {"version": 1, **result.to_dict(), "provenance": _made("lab", 0).to_dict()}

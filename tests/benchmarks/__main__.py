@@ -17,6 +17,22 @@ training tokens with --full.
 python -m tests.benchmarks step
 
 A training step by every backend: `tests.benchmarks.step`, which also runs with all the others.
+
+python -m tests.benchmarks together [--quick]
+
+Eight dictionaries over one reading of the data: `tests.benchmarks.together`.
+
+python -m tests.benchmarks peers [--quick] [flags of `interp bench`]
+
+Whole training steps beside other trainers: `tests.benchmarks.beside`, about 14 minutes.
+
+python -m tests.benchmarks dashboards
+
+Units a second of `interp extract` beside SAEDashboard: `tests.benchmarks.dashboards`.
+
+python -m tests.benchmarks gpu
+
+The same at an H200's size, on a GPU: `tests.benchmarks.gpu`, by name only.
 """
 
 import statistics
@@ -24,7 +40,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.benchmarks import recovery, step, storing
+from tests.benchmarks import beside, dashboards, gpu, recovery, step, storing, together
 
 ROUNDS = 5
 
@@ -55,6 +71,17 @@ def main(names: list[str]) -> int:
     if names in (["recovery"], ["recovery", "--full"]):
         recovery.table(full="--full" in names)
         return 0
+    if names in (["together"], ["together", "--quick"]):
+        together.main(quick="--quick" in names)
+        return 0
+    if names[:1] == ["peers"]:
+        return beside.main(names[1:])
+    if names == ["dashboards"]:
+        dashboards.main()
+        return 0
+    if names == ["gpu"]:
+        gpu.main()
+        return 0
     if not names or names == ["step"]:
         step.main()
         if names:
@@ -62,7 +89,12 @@ def main(names: list[str]) -> int:
     benchmarks = {**BENCHMARKS, **BESIDE_PEERS}
     unknown = [name for name in names if name not in benchmarks]
     if unknown:
-        known = ", ".join([*benchmarks, "recovery [--full] and step, each alone"])
+        known = ", ".join(
+            [
+                *benchmarks,
+                "recovery [--full], step, together, peers, dashboards and gpu, each alone",
+            ]
+        )
         print(f"unknown benchmark {unknown[0]!r}; known: {known}", file=sys.stderr)
         return 2
     for name in names or BENCHMARKS:

@@ -9,18 +9,15 @@ compiled steps spend their time, and how exactly the matrix product library mult
 
 import statistics
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
-from unittest.mock import patch
+from collections.abc import Callable
 
 import torch
 from torch.nn.functional import normalize
 
-from interp.sae.kernels import Backend, Rule, Weights, backends, compiledstep
-from interp.sae.kernels import update as update_module
+from interp.sae.kernels import Backend, Rule, Weights, backends
+from interp.sae.kernels.clock import clock, timed
 from interp.sae.kernels.update import Adam, update
+from interp.sae.profile import split
 
 ROWS, D_IN, LATENTS, K = 4096, 576, 4608, 32
 FEATURES, ACTIVE = 2304, 20
@@ -81,31 +78,10 @@ def in_one_pass(backend: Backend, x: torch.Tensor) -> Callable[[], object]:
         for (name, weight), (_, gradient), (mean, square) in pairs:
             shape = (-1, weight.shape[-1])
             four = (tensor.view(shape) for tensor in (weight, gradient, mean, square))
-            update(*four, adam, unit_rows=name == "decoder")
+            with timed("optimiser"):
+                update(*four, adam, unit_rows=name == "decoder")
 
     return step
-
-
-@contextmanager
-def measured(parts: dict[str, float]) -> Iterator[None]:
-    """Add up the seconds that a compiled step's parts take."""
-
-    def timed(function: Callable[..., Any], name: str | None = None) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
-            result = function(*args, **kwargs)
-            parts[name or args[0].__name__.strip("_")] += time.perf_counter() - start
-            return result
-
-        return call
-
-    with (
-        patch.object(torch, "mm", timed(torch.mm, "encode")),
-        patch.object(compiledstep, "share", timed(compiledstep.share)),
-        patch.object(update_module, "share", timed(update_module.share)),
-        patch.object(compiledstep, "by_latent", timed(compiledstep.by_latent, "sort")),
-    ):
-        yield
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -131,12 +107,12 @@ def main() -> None:
             f"  {ratio:5.2f} times textbook autograd"
         )
     for name in ("compiled", "compiled-bfloat16"):
-        parts: dict[str, float] = defaultdict(float)
-        with measured(parts):
-            whole = sum(seconds(steps[name]) for _ in range(ROUNDS))
-        parts["other"] = whole - sum(parts.values())
-        split = ", ".join(f"{part} {taken / ROUNDS * 1e3:.1f}" for part, taken in parts.items())
-        print(f"  {NAMES[name]}, ms: {split}")
+        with clock() as counted:
+            for _ in range(ROUNDS + 1):
+                with timed("whole"):
+                    steps[name]()
+        parts = ", ".join(f"{part} {taken:.1f}" for part, taken in split(counted.steps).items())
+        print(f"  {NAMES[name]}, ms: {parts}")
     products()
 
 

@@ -148,8 +148,7 @@ def table(planted: Planted, found: UnitTable) -> list[Line]:
 def shuffled_z(planted: Planted, found: UnitTable) -> dict[str, np.ndarray]:
     """Finite null z of the shuffled units, by score."""
     columns = {name: column[planted.shuffled] for name, column in found.columns.items()}
-    rule = (columns["rule_auroc"] - 0.5) / columns["rule_auroc_se"]
-    both = {"monosemanticity": columns["monoscore_z"], "rule_auroc": rule}
+    both = {"monosemanticity": columns["monoscore_z"], "rule_auroc": columns["rule_auroc_z"]}
     return {name: z[np.isfinite(z)] for name, z in both.items()}
 
 

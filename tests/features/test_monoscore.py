@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm, t
 
 from interp.features.embeddings import TokenVectors
+from interp.features.firing import Firing
 from interp.features.monoscore import MonoScore, Scores, Shifts, scored_documents
 
 
@@ -16,7 +18,7 @@ def measure(
     score = MonoScore(z.shape[1], null)
     cuts = [0, 7, len(z) // 3, len(z)]
     for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
-        score.add(torch.from_numpy(z[start:stop]), null.block(start, stop))
+        score.add(Firing.of(torch.from_numpy(z[start:stop])), start)
     return score.result(30)
 
 
@@ -104,6 +106,37 @@ def test_chance_units_score_zero() -> None:
     within = (np.abs(found.monoscore_z) < 2).mean()
     assert 0.91 <= within <= 0.98
     assert abs(np.median(found.monosemanticity)) < 0.002
+
+
+def test_the_error_is_that_of_leaving_groups_of_documents_out() -> None:
+    draw = np.random.default_rng(6)
+    embeddings = unit_rows(draw.normal(size=(600, 8)) + 0.5)
+    documents = np.repeat(np.arange(30), 20).astype(np.int64)
+    z = (draw.gamma(1, size=(600, 3)) * (draw.random((600, 3)) < 0.3)).astype(np.float32)
+    found = measure(z, embeddings, documents)
+    group = Shifts(embeddings, documents, shifts=2, seed=0).group
+    assert sorted(np.bincount(group[::20])) == [3, 3, 4, 4, 4, 4, 4, 4]
+    for unit in range(3):
+        left = []
+        for number in range(8):
+            a = np.where(group == number, 0, z[:, unit]).astype(np.float64)
+            pairs = np.outer(a, a)
+            np.fill_diagonal(pairs, 0)
+            left.append((pairs * (embeddings @ embeddings.T)).sum() / pairs.sum())
+        error = np.std(left) * np.sqrt(7) / (1 - found.monoscore_null[unit])
+        assert found.monosemanticity_se[unit] == pytest.approx(error, rel=1e-3)
+
+
+def test_z_has_the_tail_probability_of_students_t() -> None:
+    found = measure(
+        np.random.default_rng(7).gamma(1, size=(500, 5)).astype(np.float32),
+        unit_rows(np.random.default_rng(8).normal(size=(500, 8))),
+        np.repeat(np.arange(5), 100),
+        shifts=6,
+    )
+    deviation = (found.monoscore - found.monoscore_null) / found.monoscore_null_sd
+    tail = t(df=5, scale=np.sqrt(1 + 1 / 6)).sf(deviation)
+    np.testing.assert_allclose(norm.sf(found.monoscore_z), tail, rtol=1e-6)
 
 
 def test_rare_and_dead_units_have_no_score() -> None:

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from interp.errors import FormatError
 from interp.features import UnitTable
 from interp.features.control import OF, percentiles
+from interp.features.firing import Firing
 from interp.features.labels import LabelMass, Labels, exceeds
 from interp.features.logits import _kurtosis  # type: ignore[reportPrivateUsage]
 from interp.features.sample import Sample, Silent
@@ -114,6 +115,21 @@ def test_shuffled_units_have_no_rule_and_no_score(planted: Planted, found: UnitT
     assert columns["senses_scattered"].min() > 0.3
 
 
+def test_errors_tell_how_far_units_of_one_kind_differ(planted: Planted, found: UnitTable) -> None:
+    """Units that mix equally many features differ by more than chance, but not by much more."""
+    for kind, name in (("topic", "monosemanticity"), ("token", "senses_effective")):
+        units, ks = planted.mixed[kind]
+        error = found.columns[f"{name}_se"][units]
+        assert np.isfinite(error).all()
+        assert np.median(error) < 0.25 * np.ptp(found.columns[name][units])
+    pure, _ = planted.mixed["token"]
+    purity, error = found.columns["token_purity"][pure], found.columns["token_purity_se"][pure]
+    n = 128  # the reservoir: a share of so many rows, which stand in hundreds of documents
+    expected = np.sqrt(purity * (1 - purity) / n)
+    mixed = purity < 0.9
+    assert 0.7 < np.median(error[mixed] / expected[mixed]) < 1.4
+
+
 def test_dead_and_rare_units_have_flags_and_no_scores(found: UnitTable) -> None:
     columns = found.columns
     quiet = columns["active"] < 20
@@ -136,7 +152,7 @@ def test_labels_equal_direct_ones(tmp_path: Path) -> None:
     mass = LabelMass(4, labels)
     index = store.document_index.astype(np.int64)
     for low, high in ((0, 777), (777, rows)):
-        mass.add(index[low:high], torch.from_numpy(z[low:high]).float())
+        mass.add(index[low:high], Firing.of(torch.from_numpy(z[low:high])))
     shown = [np.flatnonzero(column) for column in z.T]
     wide = max(map(len, shown))
     sampled = np.stack([np.pad(s, (0, wide - len(s)), constant_values=-1) for s in shown])
@@ -169,7 +185,7 @@ def test_jackknife_error_is_about_the_true_spread(tmp_path: Path) -> None:
     loud = draw.gamma(1, size=(80, units))[index]  # documents differ: rows are not independent
     z = loud * (draw.random((rows, units)) < 0.3)
     mass = LabelMass(units, Labels(store, 0))
-    mass.add(index, torch.from_numpy(z).float())
+    mass.add(index, Firing.of(torch.from_numpy(z)))
     none = np.full((units, 1), -1)
     scores = mass.scores(none, np.zeros((units, 1), np.float32), store.document_index)
     spread = scores["domains_effective"].std()
@@ -189,7 +205,7 @@ def test_token_mass_is_exact_and_cut_lists_keep_the_heaviest(
     made.append(TokenMass(5, ids))
     for mass in made:
         for low in range(0, 20_000, 3000):
-            mass.add(tokens[low : low + 3000], torch.from_numpy(z[low : low + 3000]))
+            mass.add(tokens[low : low + 3000], Firing.of(torch.from_numpy(z[low : low + 3000])))
     exact, cut = (mass.result() for mass in made)
     for unit in range(4):
         direct = np.bincount(tokens, weights=z[:, unit])

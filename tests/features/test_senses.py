@@ -5,7 +5,8 @@ import pytest
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
 
-from interp.features.senses import _clusters, _distances, adjusted_rand
+from interp.features.clustering import adjusted_rand, average_linkage
+from interp.features.senses import _distances
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -36,4 +37,4 @@ def test_clusters_are_those_of_scikit_learn(seed) -> None:
     )
     labels = model.fit(distance).labels_
     assert 1 < labels.max() + 1 < 40
-    assert adjusted_rand_score(labels, _clusters(distance, 0.5)) == 1
+    assert adjusted_rand_score(labels, average_linkage(distance, 0.5)) == 1

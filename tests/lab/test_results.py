@@ -3,11 +3,13 @@
 import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import interp.store
 from interp.cli import main
 from interp.config import from_dict, to_dict
 from interp.errors import ConfigError, DataError, FormatError, UnknownName
@@ -29,6 +31,19 @@ from interp.lab.results.pentagon import is_pentagon
 from interp.lab.results.phase_diagram import phases
 from interp.lab.toys.superposition import Superposition
 
+MODULAR = {
+    "p": 11,
+    "d_model": 32,
+    "heads": 2,
+    "d_mlp": 64,
+    "share": 0.7,
+    "weight_decay": 2.0,
+    "lr": 0.003,
+    "epochs": 300,
+    "snapshots": 30,
+}
+SOURCE = str(Path(interp.store.__file__).parent)
+"""A folder of this package: text enough."""
 TINY = {
     "absolute-value": {"steps": 400, "batch": 64, "restarts": 4, "lr": 0.03},
     "adversarial": {
@@ -36,10 +51,17 @@ TINY = {
         "hidden": 4,
         "inverse_densities": (1.0, 5.0),
         "rows": 16,
-        "ascent": 10,
         "steps": 300,
         "batch": 64,
         "lr": 0.02,
+    },
+    "before-and-after": {
+        "epochs": (0, 2),
+        "characters": 20_000,
+        "windows": 48,
+        "latents": 32,
+        "k": 4,
+        "tokens": 4096,
     },
     "correlated": {"steps": 400, "batch": 64, "restarts": 8, "lr": 0.02},
     "dense-vs-linear": {"steps": 600, "batch": 128, "lr": 0.02},
@@ -59,6 +81,14 @@ TINY = {
         "test_rows": 500,
     },
     "fve-definitions": {"d_in": 16, "rows": 20_000},
+    "grokking": MODULAR,
+    "objective-and-superposition": {
+        "inverse_densities": (1.0, 20.0),
+        "restarts": 2,
+        "steps": 300,
+        "epochs": 60,
+        "lr": 0.02,
+    },
     "pentagon": {"steps": 400, "batch": 64, "restarts": 16, "lr": 0.02},
     "phase-diagram": {"cells": 3, "restarts": 3, "steps": 300, "batch": 64, "lr": 0.03},
     "planted-recovery": {
@@ -71,6 +101,7 @@ TINY = {
         "rows": 2000,
     },
     "plateau": {"features": 16, "hidden": 4, "models": 2, "steps": 400, "batch": 128, "lr": 0.03},
+    "progress-measures": MODULAR,
     "seed-stability": {
         "features": 16,
         "d_in": 16,
@@ -79,6 +110,65 @@ TINY = {
         "rate": 0.06,
         "dictionaries": 2,
         "tokens": 60_000,
+    },
+    "synth-sae-bench": {
+        "shrink": 16,
+        "narrow": 16,
+        "k": 3,
+        "start_k": 5,
+        "tokens": 4096,
+        "rows": 500,
+    },
+    "towards-monosemanticity": {
+        "corpus": SOURCE,
+        "vocabulary": 400,
+        "d_mlp": 32,
+        "steps": 20,
+        "tokens": 4000,
+        "widths": (32, 64),
+        "k": 4,
+        "dictionary_tokens": 8000,
+        "windows": 4,
+    },
+    "untrained-control": {
+        "corpus": SOURCE,
+        "vocabulary": 400,
+        "layers": 2,
+        "d_model": 32,
+        "steps": 20,
+        "tokens": 6000,
+        "latents": 64,
+        "k": 4,
+        "dictionary_tokens": 20_000,
+    },
+    "objectives": {"steps": 8, "batch": 16, "windows": 48},
+    "one-sentence": {
+        "steps": 2,
+        "pretraining": 5,
+        "rows": 1500,
+        "latents": 64,
+        "k": 4,
+        "tokens": 2048,
+    },
+    "scaling-laws": {
+        "widths": (8, 16),
+        "characters": (4000, 8000, 16_000),
+        "windows": 48,
+        "latents": (32, 64),
+        "k": (2, 4),
+        "tokens": 4096,
+        "replicates": 2,
+    },
+    "stages": {
+        "context": 64,
+        "steps": 12,
+        "tuning_steps": 8,
+        "preference_steps": 8,
+        "batch": 16,
+        "windows": 64,
+        "latents": 32,
+        "k": 4,
+        "tokens": 8192,
     },
 }
 """Settings of a second or two at most."""
@@ -97,11 +187,39 @@ MUST_HOLD = {
         "dictionary_learning": (0.83, 0.85),
         "uncentred, greatest": (0.96, 0.98),
     },
+    "grokking": {"test accuracy": (0.3, 1), "logits explained": (0.2, 1)},
+    "objective-and-superposition": {
+        "told apart / number, cross-entropy, sparse": (1, 4),
+        "single-feature neurons, cross-entropy": (0, 0.4),
+    },
     "pentagon": {"dimensionality": (0.38, 0.42), "norm": (1.0, 1.25)},
     "phase-diagram": {"cells in the computed phase": (0.66, 1)},
     "planted-recovery": {"MMCS": (0.8, 1), "MMCS of random directions": (0.3, 0.65)},
     "plateau": {"D*": (0.4, 0.7)},
+    "progress-measures": {
+        "test accuracy": (0.3, 1),
+        "excluded / train loss, end": (2, 1e9),
+        "squared norm, end / peak": (0.1, 0.99),
+    },
     "seed-stability": {"PW-MCC": (0.7, 1)},
+    "synth-sae-bench": {"FVE, BatchTopK less Matryoshka": (-0.2, 0.2)},
+    "towards-monosemanticity": {
+        "loss recovered, widest": (0.3, 1.1),
+        "latent purer than neuron, token_purity": (0.55, 1),
+    },
+    "untrained-control": {"trained purer than untrained, token_purity": (0.2, 0.8)},
+    "before-and-after": {
+        "loss, untrained": (4.4, 4.8),
+        "structure gained by character, lower end": (0, 1),
+    },
+    "objectives": {"token purity, first - last layer, causal": (-1, 1)},
+    "one-sentence": {
+        "log P(City)/P(Zoo) before": (3, 20),
+        "loss after / before": (0.1, 0.95),
+        "loss on other text, rise": (-0.1, 0.1),
+    },
+    "scaling-laws": {"exponent of D": (0.02, 0.3), "R² in width and k": (0.5, 1.001)},
+    "stages": {"shared by a stage and its copy": (0.99, 1), "held-out preferences met": (0.6, 1)},
 }
 """What even those must show."""
 
@@ -111,7 +229,7 @@ def test_every_result_is_tried_here():
 
 
 @pytest.mark.parametrize("name", experiments())
-def test_a_tiny_run_of_each_result(name, workspace):
+def test_a_tiny_run_of_each_result(name, furnished):
     experiment = from_dict(find_experiment(name), {**TINY[name], "seeds": 1})
     told: list[int] = []
     result = reproduce(experiment, progress=lambda done, total, note="": told.append(done))
@@ -124,7 +242,7 @@ def test_a_tiny_run_of_each_result(name, workspace):
     for figure in result.figures:
         lengths = {len(point) for points in figure.series.values() for point in points}
         assert lengths == {3 if figure.kind == "heatmap" else 2}
-    written = read_json(workspace.lab(name) / "result.json")
+    written = read_json(furnished.lab(name) / "result.json")
     assert written["passed"] == all(check.passed for check in result.checks)
     assert written["provenance"]["config"] == {"result": name, **to_dict(experiment)}
     assert [check["values"] for check in written["checks"]] == [
@@ -200,6 +318,17 @@ def test_unknown_results_and_no_seeds_are_refused():
         ("absolute-value", {"features": 0}, "features and restarts"),
         ("planted-recovery", {"rows": 0}, "rows"),
         ("seed-stability", {"dictionaries": 1}, "at least 2"),
+        ("before-and-after", {"epochs": [1, 3]}, "rise from 0"),
+        ("objectives", {"layers": 1}, "at least 2"),
+        ("one-sentence", {"steps": 0}, "steps"),
+        ("scaling-laws", {"widths": [16, 8]}, "rising"),
+        ("stages", {"beta": 0.0}, "beta"),
+        ("grokking", {"p": 8}, "odd"),
+        ("progress-measures", {"seeds": 0}, "seeds"),
+        ("objective-and-superposition", {"inverse_densities": [0.5]}, "density is the share"),
+        ("objective-and-superposition", {"restarts": 0}, "restarts"),
+        ("towards-monosemanticity", {"widths": [64, 32]}, "rise"),
+        ("untrained-control", {"layers": 1}, "at least 2 layers"),
     ],
 )
 def test_impossible_settings_are_refused(name, settings, text):
@@ -255,8 +384,21 @@ def test_the_attack_on_orthogonal_features_gains_exactly_its_length():
     with torch.no_grad():
         model.W.copy_(torch.tensor([[[1.0, 0, 0, 0], [0, 1, 0, 0]]]))
     x = torch.tensor([[[0.5, 0.6, 0.0, 0.0], [0.7, 0.2, 0.0, 0.0]]])
-    rise = attack(model, x, 0.1, steps=30, seed=0)
-    assert rise.item() == pytest.approx(0.01, rel=1e-3)
+    assert attack(model, x, 0.1).item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_attack_is_the_most_harmful_row_of_the_gram_matrix():
+    model = Superposition(2, 5, 3, seed=1)
+    rows = torch.rand(2, 4, 5, generator=torch.Generator().manual_seed(0))
+    found = attack(model, rows, 0.3).numpy()
+    for instance in range(2):
+        W, b = (each[instance].detach().double().numpy() for each in (model.W, model.b))
+        x, gram = rows[instance].double().numpy(), W.T @ W
+        errors = [
+            np.square(np.maximum((x + step) @ gram + b, 0) - x).sum(axis=1).mean()
+            for step in [np.zeros(5), *(0.3 * row / np.linalg.norm(row) for row in gram)]
+        ]
+        assert found[instance] == pytest.approx(max(errors[1:]) - errors[0], rel=1e-4)
 
 
 # -- the command ----------------------------------------------------------------------------------

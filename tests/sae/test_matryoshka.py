@@ -5,18 +5,30 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from interp.errors import ConfigError
 from interp.sae import BatchTopK, TrainConfig
-from interp.sae.kernels import DenseBackend, Rule, Weights
+from interp.sae.kernels import Backend, DenseBackend, Rule, Weights
+from interp.sae.kernels.compiledstep import CompiledBackend
 from interp.sae.kinds.matryoshka import Matryoshka, MatryoshkaBackend, MatryoshkaDictionary
 from tests.sae.planted import Planted
 from tests.sae.shared import CPU, finish, trainer_on
 from tests.sae.test_kernels import problem, reference_loss
 
 LENGTHS = (2, 5, 13)
+BACKENDS = ("dense", "compiled")
 NESTINGS = ("fixed", "random")
 RULE = Rule(k=3, per="batch", aux_k=2, aux_coefficient=1 / 32)
+
+
+def backend(name: str, lengths: tuple[int, ...] = LENGTHS) -> Backend:
+    if name == "dense":
+        return MatryoshkaBackend(lengths)
+    compiled = CompiledBackend()
+    compiled.prefixes = lengths
+    return compiled
 
 
 def by_hand(weights: Weights, x, rule: Rule, dead, held=None) -> dict:
@@ -32,9 +44,10 @@ def by_hand(weights: Weights, x, rule: Rule, dead, held=None) -> dict:
     return {**whole, "nested": nested, "loss": loss}
 
 
-def test_the_loss_equals_an_independent_formula() -> None:
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_loss_equals_an_independent_formula(name: str) -> None:
     weights, x, dead = problem(1, n=9, d_in=7, latents=13)
-    result = MatryoshkaBackend(LENGTHS).step(weights, x, RULE, 5.0, dead)
+    result = backend(name).step(weights, x, RULE, 5.0, dead)
     expected = by_hand(weights, x, RULE, dead)
     assert len(set(expected["nested"])) == 3
     assert float(result.loss) == pytest.approx(expected["loss"], rel=1e-12)
@@ -44,11 +57,12 @@ def test_the_loss_equals_an_independent_formula() -> None:
     assert float(result.smallest) == pytest.approx(expected["codes"][expected["codes"] > 0].min())
 
 
-def test_gradients_equal_finite_differences() -> None:
+@pytest.mark.parametrize("name", BACKENDS)
+def test_gradients_equal_finite_differences(name: str) -> None:
     """By every parameter, with AuxK's residual held constant as defined."""
     weights, x, dead = problem(2, n=6, d_in=5, latents=13)
     rule = dataclasses.replace(RULE, aux_coefficient=0.5)
-    found = dict(MatryoshkaBackend(LENGTHS).step(weights, x, rule, 5.0, dead).gradients.items())
+    found = dict(backend(name).step(weights, x, rule, 5.0, dead).gradients.items())
     held = reference_loss(weights, x, rule, 5.0, dead)
     for key, tensor in weights.items():
         numeric = np.zeros(tensor.numel())
@@ -63,23 +77,69 @@ def test_gradients_equal_finite_differences() -> None:
         np.testing.assert_allclose(found[key].reshape(-1).numpy(), numeric, atol=1e-7)
 
 
-def test_with_one_prefix_it_is_batchtopk() -> None:
+@pytest.mark.parametrize("name", BACKENDS)
+def test_with_one_prefix_it_is_batchtopk(name: str) -> None:
     weights, x, dead = problem(3, n=20, d_in=7, latents=13)
-    ours = MatryoshkaBackend((13,)).step(weights, x, RULE, 5.0, dead)
+    ours = backend(name, (13,)).step(weights, x, RULE, 5.0, dead)
     theirs = DenseBackend().step(weights, x, RULE, 5.0, dead)
     torch.testing.assert_close(ours.loss, theirs.loss)
     for (key, a), (_, b) in zip(ours.gradients.items(), theirs.gradients.items(), strict=True):
         torch.testing.assert_close(a, b, msg=key)
 
 
-def test_which_latents_each_prefix_and_auxk_reach() -> None:
+@settings(deadline=None, max_examples=40)
+@given(
+    seed=st.integers(0, 2**16),
+    n=st.sampled_from([1, 2, 17]),
+    d_in=st.integers(1, 9),
+    latents=st.integers(2, 40),
+    levels=st.integers(1, 6),
+    k=st.integers(1, 6),
+    dead=st.sampled_from(["none", "some", "all"]),
+    bias=st.sampled_from([0.0, -30.0, 30.0]),
+)
+def test_one_pass_equals_a_product_a_prefix_on_any_shape(
+    seed, n, d_in, latents, levels, k, dead, bias
+):
+    weights, x, some = problem(seed, n, d_in, latents)
+    weights.b_enc.add_(bias)
+    mask = {"none": None, "some": some, "all": torch.ones_like(some)}[dead]
+    inner = np.random.default_rng(seed).integers(1, latents, levels - 1).tolist()
+    lengths = tuple(sorted({*inner, latents}))
+    rule = Rule(k=min(k, latents), per="batch", aux_k=5, aux_coefficient=1 / 32)
+    dense = backend("dense", lengths).step(weights, x, rule, 3.0, mask)
+    found = backend("compiled", lengths).step(weights, x, rule, 3.0, mask)
+    for field in ("loss", "unexplained", "aux", "l0", "smallest"):
+        torch.testing.assert_close(getattr(found, field), getattr(dense, field))
+    assert torch.equal(found.fired, dense.fired)
+    pairs = zip(found.gradients.items(), dense.gradients.items(), strict=True)
+    for (key, ours), (_, theirs) in pairs:
+        scale = float(theirs.abs().max()) + 1e-300
+        torch.testing.assert_close(ours / scale, theirs / scale, msg=key, rtol=1e-7, atol=1e-7)
+
+
+def test_whole_trainings_agree() -> None:
+    """500 float32 steps over lists and over dense arrays, the prefixes drawn anew every step."""
+    curves = []
+    for lists in (True, False):
+        config = Matryoshka(latents=160, k=4, nesting="random")
+        run = TrainConfig(tokens=500 * 128, batch=128, lr=3e-3, dead_after=10_000)
+        trainer = trainer_on(Planted(d_in=32, features=64, batch=128), config, run)
+        trainer.learner.lists = lists
+        curves.append([float(trainer.step().loss) for _ in range(500)])
+    assert curves[0][-1] < 0.6 * curves[0][0]
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_which_latents_each_prefix_and_auxk_reach(name: str) -> None:
     """A prefix's loss trains its own latents only; AuxK the dead ones only."""
     weights, x, dead = problem(4, n=40, d_in=8, latents=13)
     weights.b_enc[dead] -= 9.0  # the main selection never takes these
     off = dataclasses.replace(RULE, aux_coefficient=0.0)
 
     def parts(lengths, rule):
-        return dict(MatryoshkaBackend(lengths).step(weights, x, rule, 5.0, dead).gradients.items())
+        return dict(backend(name, lengths).step(weights, x, rule, 5.0, dead).gradients.items())
 
     # the mean over (2, 13) less half of (13,) alone is half of the first prefix's loss
     whole = parts((13,), off)
@@ -124,7 +184,11 @@ def test_lengths_are_rounded_up_and_those_that_coincide_count_once() -> None:
     assert Matryoshka(latents=64).lengths(8) == (2, 6, 14, 30, 64)
     assert Matryoshka(latents=4).lengths(8) == (1, 2, 4)
     assert Matryoshka(latents=100, prefixes=(0.25, 1.0)).lengths(8) == (25, 100)
-    assert isinstance(Matryoshka(k=2).learner(8, CPU).backend, MatryoshkaBackend)
+    learner = Matryoshka(latents=64, k=2).learner(8, CPU)
+    assert isinstance(learner.backend, CompiledBackend)
+    assert learner.backend.prefixes == (2, 6, 14, 30, 64)
+    learner.lists = False
+    assert isinstance(learner.nested((2, 64)), MatryoshkaBackend)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,19 @@
 
 1. Train n=100 equally important features in m=20 dimensions at densities from dense to sparse,
    eight models in one batch.
-2. Attack fresh rows: the step δ, ‖δ‖₂ ≤ ε, that raises ‖x'(x + δ) - x‖² most, by projected gradient
-   ascent from the best of several random steps. Vulnerability is the mean rise.
+2. Attack fresh rows as published: for each feature i the step λ (WᵀW)_i / ‖(WᵀW)_i‖, and of these
+   the one that raises the mean ‖x' - x‖² most. λ is a tenth of the mean length of a row.
+   Vulnerability is the rise.
 3. Relative to the dense model, which has no superposition, it should exceed 3 somewhere and follow
    the features per dimension, ‖W‖²/m.
 
-The published attack is described in words only; ε and the ascent are ours.
+The paper's words leave two things open. The mean length is taken here over the rows of all models,
+so that all face the same attack: with each model's own, sparse models, whose rows are short, would
+be attacked fifteen times more weakly than the dense one, and vulnerability would fall. And one
+attack is chosen a model, not a row. Measured once with the quick form's models: the greatest
+relative vulnerability and the rank correlation are 4.4 and .93 so, 9.6 and .69 with an attack for
+each row, 1.0 and -1.0 with each model's own length. Gradient ascent from random starts, which the
+authors gave up because zeroed outputs mask gradients, gives 23 and .31 at λ = 0.1.
 """
 
 from dataclasses import dataclass
@@ -15,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import reduce, repeat
+from einops import einsum, reduce, repeat
 from jaxtyping import Float
 from scipy.stats import spearmanr
 from torch import Tensor
@@ -41,12 +48,10 @@ class Adversarial(Experiment):
     """Number of dimensions."""
     inverse_densities: tuple[float, ...] = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)
     """1/(1-S) of the models; the first is the baseline."""
-    epsilon: float = 0.1
-    """Greatest L2 length of an attack."""
+    strength: float = 0.1
+    """L2 length of an attack, as a share of the mean length of a row."""
     rows: int = 256
     """Rows attacked."""
-    ascent: int = 30
-    """Gradient steps of an attack."""
     steps: int = 20_000
     """Optimiser steps."""
     batch: int = 1024
@@ -88,7 +93,7 @@ class Adversarial(Experiment):
             progress=progress,
         )
         x = sample(self.rows, torch.Generator().manual_seed(seed + 7))
-        rise = attack(model, x, self.epsilon, steps=self.ascent, seed=seed).numpy()
+        rise = attack(model, x, self.strength * float(x.norm(dim=-1).mean())).numpy()
         relative = rise / rise[0]
         per_dimension = features_per_dimension(model.W.detach()).numpy()
         follows: Any = spearmanr(relative, per_dimension)
@@ -114,54 +119,33 @@ class Adversarial(Experiment):
         )
 
 
+@torch.no_grad()
 def attack(
-    model: Superposition,
-    x: Float[Tensor, "instance batch feature"],
-    epsilon: float,
-    *,
-    steps: int,
-    seed: int,
-    starts: int = 4,
+    model: Superposition, x: Float[Tensor, "instance batch feature"], length: float
 ) -> Float[Tensor, " instance"]:
-    """The mean rise of ‖x'(x + δ) - x‖² under the best δ found with ‖δ‖₂ ≤ epsilon.
+    """The mean rise of ‖x'(x + δ) - x‖² under the feature's attack δ that harms each model most.
 
     Args:
         model: the models.
         x: clean rows.
-        epsilon: greatest length of δ.
-        steps: gradient steps, each of a third of epsilon, from every start.
-        seed: governs the starts.
-        starts: random starts on the sphere; for each row the best end counts, and no attack
-            counts as a rise of 0.
+        length: of δ.
     """
-    draw = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        clean = _errors(model(x), x)
-    best = torch.zeros_like(clean)
-    for _ in range(starts):
-        delta = _onto_sphere(torch.randn(x.shape, generator=draw), epsilon)
-        for _ in range(steps):
-            delta.requires_grad_()
-            errors = _errors(model(x + delta), x)
-            (gradient,) = torch.autograd.grad(errors.sum(), delta)
-            # A gradient of zero, where every output is clipped, leaves the step as it is.
-            moved = delta.detach() + _onto_sphere(gradient, epsilon / 3)
-            delta = _onto_sphere(moved, epsilon)
-        with torch.no_grad():
-            best = torch.maximum(best, _errors(model(x + delta), x) - clean)
-    return best.mean(dim=1)
+    clean = _errors(model(x), x)
+    gram = einsum(
+        model.W, model.W, "instance hidden feature, instance hidden other -> instance feature other"
+    )
+    steps = length * gram / gram.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    rises = [
+        (_errors(model(x + steps[:, feature, None]), x) - clean).mean(dim=1)
+        for feature in range(x.shape[-1])
+    ]
+    return torch.stack(rises).amax(dim=0)
 
 
 def _errors(
     given: Float[Tensor, "instance batch feature"], wanted: Float[Tensor, "instance batch feature"]
 ) -> Float[Tensor, "instance batch"]:
     return reduce((given - wanted).square(), "instance batch feature -> instance batch", "sum")
-
-
-def _onto_sphere(
-    rows: Float[Tensor, "instance batch feature"], radius: float
-) -> Float[Tensor, "instance batch feature"]:
-    return radius * rows / rows.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
 
 def _points(x: tuple[float, ...], y: Float[np.ndarray, " point"]) -> list[tuple[float, ...]]:

@@ -2,8 +2,9 @@
 
 `DenseBackend` is the truth: the textbook formulas, differentiated by autograd. `SparseBackend`
 computes the same numbers by hand from (row, latent, value) lists and never forms a dense
-[batch, latents] gradient. `compiledstep.CompiledBackend` does so in loops compiled for a CPU. The
-README beside this file draws which array is touched when.
+[batch, latents] gradient. `compiledstep.CompiledBackend` does so in loops compiled for a CPU,
+`tritonstep.TritonBackend` in loops compiled for a GPU. The README beside this file draws which
+array is touched when.
 """
 
 from collections.abc import Callable
@@ -26,6 +27,8 @@ __all__ = [
     "backends",
     "default_backend",
     "has_compiled",
+    "has_triton",
+    "rounding_backend",
 ]
 
 
@@ -33,12 +36,17 @@ def backends() -> dict[str, Callable[[], Backend]]:
     """Every backend by name; ``dense`` is the reference."""
     from interp.sae.kernels.compiledstep import CompiledBackend  # numba takes long to import
 
-    return {
+    known: dict[str, Callable[[], Backend]] = {
         "compiled": CompiledBackend,
         "compiled-bfloat16": partial(CompiledBackend, "bfloat16"),
         "dense": DenseBackend,
         "sparse": SparseBackend,
     }
+    if find_spec("triton") is not None:
+        from interp.sae.kernels.tritonstep import TritonBackend
+
+        known |= {"triton": TritonBackend, "triton-bfloat16": partial(TritonBackend, "bfloat16")}
+    return known
 
 
 def has_compiled(device: torch.device) -> bool:
@@ -46,6 +54,21 @@ def has_compiled(device: torch.device) -> bool:
     return device.type == "cpu" and find_spec("numba") is not None
 
 
+def has_triton(device: torch.device) -> bool:
+    """Whether Triton's loops run there: on a CUDA device, where triton is installed."""
+    return device.type == "cuda" and find_spec("triton") is not None
+
+
 def default_backend(device: torch.device) -> Backend:
-    """The fastest exact backend on a device: compiled on a CPU, plain torch elsewhere."""
+    """The fastest exact backend on a device: compiled where it can be, plain torch elsewhere."""
+    if has_triton(device):
+        return backends()["triton"]()
     return backends()["compiled"]() if has_compiled(device) else SparseBackend()
+
+
+def rounding_backend(device: torch.device) -> Backend:
+    """The backend whose products round their factors to bfloat16.
+
+    Triton's own where it runs; elsewhere the dense reference, which rounds under torch.autocast.
+    """
+    return backends()["triton-bfloat16"]() if has_triton(device) else DenseBackend()

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from interp.compiled import compiled as compiled
+from interp.sae.kernels.clock import timed
 
 
 @cache
@@ -27,14 +28,15 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
 def share(loop: Callable[..., Any], bounds: Sequence[int], *args: Any) -> None:
     """Call ``loop(first, last, *args)`` for each two neighbours of ``bounds``, side by side."""
     parts = [(first, last) for first, last in pairwise(bounds) if last > first]
-    others = [
-        _pool(os.getpid(), torch.get_num_threads()).submit(loop, first, last, *args)
-        for first, last in parts[1:]
-    ]
-    if parts:
-        loop(*parts[0], *args)
-    for other in others:
-        other.result()
+    with timed(loop.__name__):
+        others = [
+            _pool(os.getpid(), torch.get_num_threads()).submit(loop, first, last, *args)
+            for first, last in parts[1:]
+        ]
+        if parts:
+            loop(*parts[0], *args)
+        for other in others:
+            other.result()
 
 
 def even(rows: int) -> list[int]:

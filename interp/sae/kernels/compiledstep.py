@@ -14,11 +14,15 @@ entry that could be among the chosen is computed again in full precision. By Cau
 
 so the selection is exact, not nearly so. This is faster only where the processor multiplies
 bfloat16. The batch rule takes its products in full either way.
+
+With ``prefixes`` m₁ < m₂ < ... the first term of the loss is the mean over them of what the latents
+up to each leave unexplained (Matryoshka). Step 3 walks a row's entries group by group, so that all
+prefixes come out of one reconstruction, and then sums the errors from the last prefix back: an
+entry's derivative takes those of all the prefixes it is in. They take the memory of one more x
+each. AuxK explains what the longest leaves.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -28,14 +32,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from interp.errors import ConfigError
+from interp.sae.kernels.clock import timed
 from interp.sae.kernels.compiled import balanced, even, share
 from interp.sae.kernels.interface import Rule, StepResult, Weights
+from interp.sae.kernels.scratch import CHUNK, Scratch
 from interp.sae.kernels.searching import rounding, search
 from interp.sae.kernels.selecting import above, cut_to, select
 from interp.sae.kernels.summing import by_latent, column_sums, gather, reconstruct, scatter
 
-CHUNK = 2**11
-"""Bytes of pre-activations a latent in one chunk: 512 rows in single precision."""
 MARGIN = 0.9
 """The next batch's candidates are those above this share of the last batch's threshold."""
 SPARE = 4
@@ -73,7 +77,10 @@ class CompiledBackend:
                 the selection is exact either way.
         """
         self._search = search
-        self._kept: dict[str, Tensor] = {}
+        self.prefixes: tuple[int, ...] = ()
+        """How many latents each prefix has, ascending, the last all; none where only all count."""
+        self._kept = Scratch()
+        self._buffer = self._kept.room
         self._guess: float | None = None  # speeds the batch rule up, never changes its result
 
     @torch.no_grad()
@@ -108,17 +115,22 @@ class CompiledBackend:
             decoder=self._buffer("d_decoder", *weights.decoder.shape, like=x),
             b_dec=self._buffer("d_b_dec", *weights.b_dec.shape, like=x),
         )
-        error = self._buffer("error", *x.shape, like=x)
-        unexplained = self._explain(main, centred, weights, error) / (n * variance)
-        scale = -2 / (n * variance)
-        counts, smallest = self._gather(main, scale, error, centred, gradients, fresh=True)
-        column_sums(error.numpy(), gradients.b_dec.numpy())
-        loss, aux_loss = unexplained, 0.0
+        levels = max(1, len(self.prefixes))
+        errors = self._buffer("errors", levels, *x.shape, like=x)
+        each = self._explain(main, centred, weights, errors) / (n * variance)
+        unexplained, loss, aux_loss = float(each[-1]), float(each.mean()), 0.0
+        scale = -2 / (levels * n * variance)
+        counts, smallest = self._gather(main, scale, errors, centred, gradients, fresh=True)
+        column_sums(errors[0].numpy(), gradients.b_dec.numpy())
         if aux is not None:
-            spread = scatter(error.numpy(), (gradients.b_dec / n).numpy())
+            error, sums = errors[-1], gradients.b_dec
+            if levels > 1:
+                sums = self._buffer("sums", *sums.shape, like=x)
+                column_sums(error.numpy(), sums.numpy())
+            spread = scatter(error.numpy(), (sums / n).numpy())
             if spread > 0:
-                left = self._buffer("left", *x.shape, like=x)
-                aux_loss = self._explain(aux, error, weights, left) / spread
+                left = self._buffer("left", 1, *x.shape, like=x)
+                aux_loss = float(self._explain(aux, error, weights, left)[0]) / spread
                 loss += rule.aux_coefficient * aux_loss
                 pull = -2 * rule.aux_coefficient / spread
                 self._gather(aux, pull, left, centred, gradients, fresh=False)
@@ -132,13 +144,6 @@ class CompiledBackend:
             l0=x.new_tensor(int(counts.sum()) / n),
             smallest=x.new_tensor(smallest),
         )
-
-    def _buffer(self, name: str, *shape: int, like: Tensor, dtype: Any = None) -> Tensor:
-        """Memory of that name, the same at every step; it only grows."""
-        kept, dtype, room = self._kept.get(name), dtype or like.dtype, prod(shape)
-        if kept is None or len(kept) < room or kept.dtype != dtype:
-            kept = self._kept[name] = torch.empty(room, dtype=dtype)
-        return kept[:room].view(shape)
 
     def _lists(self, name: str, n: int, k: int, like: Tensor) -> Lists:
         """Lists with room for k entries a row."""
@@ -169,7 +174,7 @@ class CompiledBackend:
             slack += SUMMING * centred.shape[1] * sizes * longest.max()
             slack *= np.float32(1.01)  # norms are rounded too
             loop, more = search, (centred.numpy(), weights.encoder.numpy(), slack)
-        for start, pre in self._products(source, encoder):
+        for start, pre in self._kept.products(source, encoder, CHUNK):
             bits = pre.view(torch.int16) if loop is search else pre
             given = (start, bits.numpy(), weights.b_enc.numpy())
             for lists, columns in ((main, EVERY), (aux, helped)):
@@ -186,14 +191,6 @@ class CompiledBackend:
         share(rounding, even(len(table)), table.numpy(), bits, sizes, lost)
         return short, sizes, lost
 
-    def _products(self, source: Tensor, encoder: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Each chunk's first row, and its products with the encoder in the reused buffer."""
-        rows = min(CHUNK // source.element_size(), len(source))
-        buffer = self._buffer("pre", rows, len(encoder), like=source)
-        for start in range(0, len(source), rows):
-            part = source[start : start + rows]
-            yield start, torch.mm(part, encoder.T, out=buffer[: len(part)])
-
     def _encode_batch(
         self, weights: Weights, centred: Tensor, wanted: int, helped: Array, aux: Lists | None
     ) -> Lists:
@@ -201,7 +198,7 @@ class CompiledBackend:
         while True:
             main, cut = self._lists("batch", n, 0, centred), self._guess
             filled = 0
-            for start, pre in self._products(centred, weights.encoder):
+            for start, pre in self._kept.products(centred, weights.encoder, CHUNK):
                 rows = even(len(pre))
                 part = slice(start, start + len(pre))
                 if cut is None:
@@ -231,29 +228,31 @@ class CompiledBackend:
 
     def _grow(self, lists: Lists, filled: int, room: int, like: Tensor) -> None:
         """Make room for so many entries, keeping those there are."""
-        for name, dtype in (("values", like.dtype), ("latents", torch.int32)):
-            kept = self._kept.get(f"grown {name}")
-            if kept is None or kept.dtype != dtype or len(kept) < room:
-                old = getattr(lists, name)[:filled]
-                kept = self._kept[f"grown {name}"] = torch.empty(room * 5 // 4, dtype=dtype)
-                kept.numpy()[:filled] = old
-            setattr(lists, name, kept.numpy())
+        lists.values = self._kept.grow("grown values", filled, room, like.dtype).numpy()
+        lists.latents = self._kept.grow("grown latents", filled, room, torch.int32).numpy()
 
     # -- steps 3 and 4 --------------------------------------------------------------------------
 
-    def _explain(self, lists: Lists, target: Tensor, weights: Weights, error: Tensor) -> float:
-        """Σ error² of reconstructing ``target``; error and ``inner`` into buffers."""
-        squares = self._buffer("squares", len(target), like=target).numpy()
+    def _groups(self, levels: int, latents: int) -> Array:
+        """Between which prefixes each latent lies, where there are several."""
+        if levels == 1:
+            return np.zeros(latents, np.int32)
+        return np.searchsorted(self.prefixes, np.arange(latents), "right").astype(np.int32)
+
+    def _explain(self, lists: Lists, target: Tensor, weights: Weights, errors: Tensor) -> Array:
+        """Σ error² of reconstructing ``target`` by each prefix; errors and inner into buffers."""
+        squares = self._buffer("squares", *errors.shape[:2], like=target).numpy()
         inner = self._buffer("inner", len(lists.values), like=target).numpy()
-        given = (target.numpy(), weights.decoder.numpy(), *lists.arrays())
-        share(reconstruct, even(len(target)), *given, error.numpy(), inner, squares)
-        return float(squares.sum(dtype=np.float64))
+        groups = self._groups(len(errors), len(weights.decoder))
+        given = (target.numpy(), weights.decoder.numpy(), groups, *lists.arrays())
+        share(reconstruct, even(len(target)), *given, errors.numpy(), inner, squares)
+        return squares.sum(axis=1, dtype=np.float64)
 
     def _gather(
         self,
         lists: Lists,
         scale: float,
-        error: Tensor,
+        errors: Tensor,
         centred: Tensor,
         gradients: Weights,
         *,
@@ -266,9 +265,11 @@ class CompiledBackend:
         values = self._buffer("by latent", room, like=like).numpy()
         inner = self._buffer("inner by latent", room, like=like).numpy()
         places, unsorted = offsets.numpy(), self._kept["inner"].numpy()
-        by_latent(*lists.arrays(), unsorted, places, rows, values, inner)
+        with timed("sort"):
+            by_latent(*lists.arrays(), unsorted, places, rows, values, inner)
         into = [tensor.numpy() for _, tensor in gradients.items()][:3]
-        entries = (places, rows, values, inner, scale, error.numpy(), centred.numpy())
+        groups = self._groups(len(errors), len(gradients.b_enc))
+        entries = (places, rows, values, inner, scale, errors.numpy(), groups, centred.numpy())
         share(gather, balanced(places), *entries, fresh, *into)
         found = int(places[-1])
         return np.diff(places), float(values[:found].min()) if found else 0.0

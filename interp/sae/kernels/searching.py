@@ -57,15 +57,27 @@ def load_bfloat(pre: Array, bias: Array, columns: Array, row: Array) -> None:
 @compiled
 @no_type_check
 def rescore(
-    values: Array, latents: Array, count: int, x: Array, encoder: Array, bias: Array
+    values: Array, latents: Array, first: int, last: int, x: Array, encoder: Array, bias: Array
 ) -> None:
-    """Replace approximate values by exact pre-activations of the row ``x``."""
-    for e in range(count):
+    """Replace approximate values by exact pre-activations of the row ``x``, in a range."""
+    for e in range(first, last):
         direction = encoder[latents[e]]
         total = x.dtype.type(0)
         for c in range(len(x)):
             total += x[c] * direction[c]
         values[e] = total + bias[latents[e]]
+
+
+@compiled
+@no_type_check
+def move_up(values: Array, latents: Array, first: int, last: int, level: float) -> int:
+    """Move what reaches a level to the front of a range; where that part ends."""
+    for e in range(first, last):
+        if values[e] >= level:
+            values[e], values[first] = values[first], values[e]
+            latents[e], latents[first] = latents[first], latents[e]
+            first += 1
+    return first
 
 
 @compiled
@@ -87,10 +99,14 @@ def search(
 ) -> None:
     """As `select`, but from bfloat16 products whose error is at most ``slack[row]``: exact.
 
-    Let k approximate values reach L. Then k exact ones reach L - slack, and what lies below
-    L - 2 slack by the products cannot be among them. All above are computed again in full. To
-    the slack comes the rounding of the product itself; of those near L at most ``ROUNDING`` times
-    |L| + max |bias|.
+    1. Let k approximate values reach L. Then k exact ones reach L - slack, and what lies below
+       L - 2 slack by the products cannot be among them.
+    2. Compute those that reach L in full. Their k-th exact value is seldom as low as L - slack:
+       what lies a slack below *it* by the products is no candidate either.
+    3. Compute the candidates that are left in full.
+
+    To the slack comes the rounding of the product itself; of those near L at most ``ROUNDING``
+    times |L| + max |bias|.
     """
     width = len(columns) if len(columns) else len(bias)
     row, maxima = np.empty(width, x.dtype), np.empty(blocks(k, width), x.dtype)
@@ -101,12 +117,15 @@ def search(
         fold(row, maxima)
         level = bisect(maxima, k, k + k // 8)
         wide = slack[start + i] + ROUNDING * (abs(level) + farthest)
-        level = max(level - 2 * wide, -wide)
-        count = candidates(row, maxima, level, some, which)
+        count = candidates(row, maxima, max(level - 2 * wide, -wide), some, which)
         if len(columns):
             for e in range(count):
                 which[e] = columns[which[e]]
-        rescore(some, which, count, x[start + i], encoder, bias)
+        reached = move_up(some, which, 0, count, level)
+        rescore(some, which, 0, reached, x[start + i], encoder, bias)
+        if reached >= k:
+            count = move_up(some, which, reached, count, bisect(some[:reached], k, k) - wide)
+        rescore(some, which, reached, count, x[start + i], encoder, bias)
         count = keep_largest(some, which, keep_positive(some, which, count), k)
         begin = (start + i) * k
         ends[start + i] = begin + count

@@ -14,6 +14,7 @@ Exact: selection equals a full sort (ties go to the earlier row, then the earlie
 the order of float additions differs from the dense reference.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -70,24 +71,24 @@ class SparseBackend:
         main, aux = self._encode(weights, centred, rule, dead_latents)
 
         values = main.values.relu()
-        decoded, inner = _decode(values, main, weights.decoder)
+        decoded, inner = decode(values, main, weights.decoder)
         error = (x - weights.b_dec).sub_(decoded)
         unexplained = error.square().sum() / (n * variance)
         g = error * (-2.0 / (n * variance))
         d_pre = inner(g) * (main.values > 0)
-        d_decoder, d_encoder, d_b_enc = _weight_gradients(
+        d_decoder, d_encoder, d_b_enc = weight_gradients(
             main, values, d_pre, g, centred, len(weights.b_enc)
         )
         loss, aux_loss = unexplained, x.new_zeros(())
         spread = (error - error.mean(dim=0)).square().sum() if aux else None
         if aux and spread is not None and spread > 0:
             local = weights.decoder[dead_latents]
-            decoded, inner = _decode(aux.values, aux, local)
+            decoded, inner = decode(aux.values, aux, local)
             aux_error = error - decoded
             aux_loss = aux_error.square().sum() / spread
             loss = unexplained + rule.aux_coefficient * aux_loss
             g_aux = aux_error * (-2.0 * rule.aux_coefficient / spread)
-            parts = _weight_gradients(
+            parts = weight_gradients(
                 aux, aux.values, inner(g_aux), g_aux, centred, len(dead_latents)
             )
             for whole, part in zip((d_decoder, d_encoder, d_b_enc), parts, strict=True):
@@ -130,7 +131,8 @@ class SparseBackend:
             if threshold is not None or guess == 0:
                 self._guess = MARGIN * threshold if threshold is not None else None
                 return main, aux
-            guess = guess / 2 if guess > 1e-3 else 0.0  # too few candidates: look lower
+            # too few candidates: look lower, and at once at all if the last batch overflowed
+            guess = guess / 2 if 1e-3 < guess < 1e30 else 0.0
 
     def _pre(self, weights: Weights, centred: Tensor) -> Tensor:
         """Pre-activations of a chunk, in the reused buffer."""
@@ -223,7 +225,7 @@ class _AuxCollector:
 
 
 class _Inner:
-    """g ↦ g[row] · decoder[latent] for every code: the backward of a bag by its sample weights."""
+    """The backward of a bag by its sample weights."""
 
     def __init__(self, output: Tensor, values: Tensor) -> None:
         self._output, self._values = output, values
@@ -233,7 +235,10 @@ class _Inner:
         return gradient
 
 
-def _decode(values: Tensor, codes: Codes, decoder: Tensor) -> tuple[Tensor, _Inner]:
+def decode(
+    values: Tensor, codes: Codes, decoder: Tensor
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """What values write, a row each; and g ↦ g[row] · decoder[latent] for every code."""
     leaf = values.detach().requires_grad_()
     with torch.enable_grad():
         output = _bag(codes.latents, decoder.detach(), codes.starts, leaf)
@@ -244,9 +249,10 @@ def _bag(indices: Tensor, table: Tensor, starts: Tensor, weights: Tensor) -> Ten
     return embedding_bag(indices, table, starts, mode="sum", per_sample_weights=weights)
 
 
-def _weight_gradients(
+def weight_gradients(
     codes: Codes, values: Tensor, d_pre: Tensor, g: Tensor, centred: Tensor, width: int
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of decoder, encoder and its bias by codes of ``width`` latents (step 5)."""
     latents, order = codes.latents.sort(stable=True)
     starts = torch.searchsorted(latents, torch.arange(width, device=latents.device))
     rows, d_pre = codes.rows[order], d_pre[order]

@@ -6,6 +6,7 @@ rows are added at a time, because what is added to would else be read and writte
 
 from typing import Any, no_type_check
 
+import numpy as np
 from numpy.typing import NDArray
 
 from interp.sae.kernels.compiled import compiled
@@ -37,6 +38,7 @@ def reconstruct(
     last: int,
     target: Array,
     decoder: Array,
+    group: Array,
     begins: Array,
     ends: Array,
     values: Array,
@@ -47,32 +49,56 @@ def reconstruct(
 ) -> None:
     """What rows ``first`` to ``last`` leave unexplained, and each entry's share in it.
 
+    Latents may come in groups, of which the first, the first two, ... and all each reconstruct. An
+    entry serves its own group's reconstruction and all later ones, so the sum of those errors is
+    what counts for it. With one group that is the error.
+
     Args:
         first: the range of rows.
         last: and its end.
         target: what is explained [n, d_in].
         decoder: a row each latent.
+        group: of each latent; 0 for all where there is one.
         begins: where each row's entries begin.
         ends: and end.
         values: of the entries.
         latents: of the entries.
-        errors: receives target - Σ value · decoder row [n, d_in].
-        inner: receives error · decoder row of each entry.
-        squares: receives Σ error² of each row.
+        errors: receives Σ over this and later groups of target - Σ value · decoder row [groups, n,
+            d_in].
+        inner: receives (that of its group) · decoder row of each entry.
+        squares: receives Σ error² of each group and row [groups, n].
     """
+    groups = len(errors)
+    some, which = values[:0].copy(), latents[:0].copy()
+    if groups > 1:
+        some, which = np.empty(len(decoder), values.dtype), np.empty(len(decoder), latents.dtype)
     for i in range(first, last):
         begin, end = begins[i], ends[i]
-        error = errors[i]
-        error[:] = 0
-        add_rows(error, decoder, latents[begin:end], values[begin:end])
-        square = error.dtype.type(0)
         source = target[i]
-        for c in range(len(error)):
-            error[c] = source[c] - error[c]
-            square += error[c] * error[c]
-        squares[i] = square
+        for g in range(groups):
+            error = errors[g, i]
+            error[:] = 0
+            if groups == 1:
+                add_rows(error, decoder, latents[begin:end], values[begin:end])
+            else:
+                found = 0
+                for e in range(begin, end):
+                    if group[latents[e]] == g:
+                        some[found], which[found] = values[e], latents[e]
+                        found += 1
+                add_rows(error, decoder, which[:found], some[:found])
+            square = error.dtype.type(0)
+            for c in range(len(error)):
+                error[c] = source[c] - error[c]
+                square += error[c] * error[c]
+            squares[g, i] = square
+            source = error
+        for g in range(groups - 2, -1, -1):
+            error, later = errors[g, i], errors[g + 1, i]
+            for c in range(len(error)):
+                error[c] += later[c]
         for e in range(begin, end):
-            direction = decoder[latents[e]]
+            direction, error = decoder[latents[e]], errors[group[latents[e]], i]
             product = error.dtype.type(0)
             for c in range(len(error)):
                 product += error[c] * direction[c]
@@ -123,6 +149,7 @@ def gather(
     inner: Array,
     scale: float,
     errors: Array,
+    group: Array,
     centred: Array,
     fresh: bool,
     d_encoder: Array,
@@ -139,7 +166,8 @@ def gather(
         values: of the entries.
         inner: error · decoder row of the entries.
         scale: the derivative of the loss by the reconstruction is scale · error.
-        errors: of all rows [n, d_in].
+        errors: as `reconstruct` gives them.
+        group: of each latent.
         centred: the encoder's input [n, d_in].
         fresh: whether to overwrite the gradients, or else to add to them.
         d_encoder: receives the encoder's gradient.
@@ -156,7 +184,7 @@ def gather(
         if offsets[j] < offsets[j + 1]:
             up, down = factor * inner[part], factor * values[part]
             add_rows(d_encoder[j], centred, rows[part], up)
-            add_rows(d_decoder[j], errors, rows[part], down)
+            add_rows(d_decoder[j], errors[group[j]], rows[part], down)
             d_b_enc[j] += up.sum()
 
 

@@ -34,14 +34,9 @@ from torch import Tensor
 
 from interp.sae.base import Dictionary, Origin, ThresholdDictionary
 from interp.sae.kernels import Backend, Weights
+from interp.sae.kernels.pairs import Pairs
 from interp.sae.learner import fold
-from interp.sae.penalty import (
-    L1Architecture,
-    PenaltyLearner,
-    Terms,
-    preact_loss,
-    unexplained,
-)
+from interp.sae.penalty import L1Architecture, PenaltyLearner, Terms, preact_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,28 +71,26 @@ class GatedLearner(PenaltyLearner):
         super().__init__(d_in, latents, device, {"r_mag": (latents,), "b_mag": (latents,)})
         self.config = config
 
-    def terms(
-        self,
-        weights: Weights,
-        x: Float[Tensor, "n d_in"],
-        variance: float,
-        dead: Bool[Tensor, " latents"] | None,
-    ) -> Terms:
-        """See `PenaltyLearner.terms`."""
-        projected = (x - weights.b_dec) @ weights.encoder.T
-        gate = projected + weights.b_enc
-        magnitude = projected * weights.extra["r_mag"].exp() + weights.extra["b_mag"]
+    def loss(self, pairs: Pairs, dead: Bool[Tensor, " latents"] | None) -> Terms:
+        """See `PenaltyLearner.loss`."""
+        weights, projected = pairs.weights, pairs.products()
+        gate = projected + pairs.each(weights.b_enc)
+        gain, b_mag = weights.extra["r_mag"].exp(), weights.extra["b_mag"]
+        magnitude = projected * pairs.each(gain) + pairs.each(b_mag)
         z = magnitude.relu() * (gate > 0)
         signal = gate.relu()
-        frozen = torch.addmm(weights.b_dec.detach(), signal, weights.decoder.detach())
         strength = self.config.l1_coefficient * self.config.ramp(self.progress)
-        preact = preact_loss(gate, 0.0, variance, dead)
+        preact = self.config.preact_coefficient * preact_loss(pairs, gate, 0.0, dead)
         return Terms(
             z=z,
-            unexplained=unexplained(x, torch.addmm(weights.b_dec, z, weights.decoder), variance),
-            sparsity=strength * signal.sum() / (len(x) * variance**0.5),
-            aux=unexplained(x, frozen, variance) + self.config.preact_coefficient * preact,
+            unexplained=pairs.unexplained(z),
+            sparsity=strength * signal.sum() / (pairs.n * pairs.variance**0.5),
+            aux=pairs.unexplained(signal, frozen=True) + preact,
         )
+
+    def floor(self) -> Float[Tensor, " latents"]:
+        """See `PenaltyLearner.floor`; of the gate."""
+        return torch.zeros_like(self.weights.b_enc)
 
     def dictionary(self, empty: Dictionary, scale: float) -> Dictionary:
         """See `Learner.dictionary`."""

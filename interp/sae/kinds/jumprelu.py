@@ -39,6 +39,7 @@ from torch import Tensor
 from interp.errors import ConfigError
 from interp.sae.base import Dictionary, Origin, ThresholdDictionary
 from interp.sae.kernels import Backend, Weights
+from interp.sae.kernels.pairs import Pairs
 from interp.sae.learner import fold
 from interp.sae.penalty import (
     PenaltyArchitecture,
@@ -46,7 +47,6 @@ from interp.sae.penalty import (
     Terms,
     check_coefficient,
     preact_loss,
-    unexplained,
 )
 
 
@@ -86,6 +86,10 @@ class JumpReLU(PenaltyArchitecture):
                 f"target_l0={self.target_l0:g} is more than the {self.width(d_in)} latents or the "
                 f"site's width {d_in}; a sparse dictionary needs it well below both"
             )
+
+    def by_rows(self) -> bool:
+        """See `Architecture.by_rows`; quadratic-l0 is of a batch's mean."""
+        return self.penalty != "quadratic-l0"
 
     def coefficient(self) -> float:
         """λ, given or by default."""
@@ -134,31 +138,32 @@ class JumpReLULearner(PenaltyLearner):
         """θ in scaled coordinates."""
         return weights.extra["log_threshold"].exp()
 
-    def terms(
-        self,
-        weights: Weights,
-        x: Float[Tensor, "n d_in"],
-        variance: float,
-        dead: Bool[Tensor, " latents"] | None,
-    ) -> Terms:
-        """See `PenaltyLearner.terms`."""
-        pre = torch.addmm(weights.b_enc, x - weights.b_dec, weights.encoder.T)
-        threshold = self.thresholds(weights)
+    def loss(self, pairs: Pairs, dead: Bool[Tensor, " latents"] | None) -> Terms:
+        """See `PenaltyLearner.loss`."""
+        thresholds, pre = self.thresholds(pairs.weights), pairs.pre()
+        threshold = pairs.each(thresholds)
         z = jump(pre, threshold, self.config.bandwidth)
         strength = self.config.coefficient() * self.config.ramp(self.progress)
-        preact = preact_loss(pre, threshold, variance, dead)
         return Terms(
             z=z,
-            unexplained=unexplained(x, torch.addmm(weights.b_dec, z, weights.decoder), variance),
-            sparsity=strength * self._penalty(pre, threshold, z),
-            aux=self.config.preact_coefficient * preact,
+            unexplained=pairs.unexplained(z),
+            sparsity=strength * self._penalty(pre, threshold, z, pairs.n),
+            aux=self.config.preact_coefficient * preact_loss(pairs, pre, thresholds, dead),
         )
 
-    def _penalty(self, pre: Tensor, threshold: Tensor, z: Tensor) -> Tensor:
+    def _penalty(self, pre: Tensor, threshold: Tensor, z: Tensor, n: int) -> Tensor:
         if self.config.penalty == "tanh":
-            return (self.config.tanh_scale * z).tanh().sum() / len(z)
-        l0 = step(pre, threshold, self.config.bandwidth).sum() / len(pre)
+            return (self.config.tanh_scale * z).tanh().sum() / n
+        l0 = step(pre, threshold, self.config.bandwidth).sum() / n
         return l0 if self.config.penalty == "step" else (l0 / self.config.target_l0 - 1).square()
+
+    def additive(self) -> bool:
+        """See `PenaltyLearner.additive`."""
+        return self.config.penalty != "quadratic-l0"
+
+    def floor(self) -> Float[Tensor, " latents"]:
+        """See `PenaltyLearner.floor`: where the kernel of step 3 begins, and a little lower."""
+        return self.thresholds(self.weights) - 0.501 * self.config.bandwidth
 
     def dictionary(self, empty: Dictionary, scale: float) -> Dictionary:
         """See `Learner.dictionary`."""
@@ -168,15 +173,15 @@ class JumpReLULearner(PenaltyLearner):
 
 
 def jump(
-    pre: Float[Tensor, "n latents"], threshold: Float[Tensor, " latents"], bandwidth: float
-) -> Float[Tensor, "n latents"]:
+    pre: Float[Tensor, "*pairs"], threshold: Float[Tensor, "*latents"], bandwidth: float
+) -> Float[Tensor, "*pairs"]:
     """pre · H(pre - threshold), with the estimated derivative by the threshold (step 3)."""
     return cast(Tensor, _Jump.apply(pre, threshold, bandwidth))
 
 
 def step(
-    pre: Float[Tensor, "n latents"], threshold: Float[Tensor, " latents"], bandwidth: float
-) -> Float[Tensor, "n latents"]:
+    pre: Float[Tensor, "*pairs"], threshold: Float[Tensor, "*latents"], bandwidth: float
+) -> Float[Tensor, "*pairs"]:
     """H(pre - threshold), with the estimated derivative by the threshold (step 3)."""
     return cast(Tensor, _Step.apply(pre, threshold, bandwidth))
 
@@ -197,7 +202,8 @@ class _Jump(torch.autograd.Function):
         (g,) = gradients
         pre, threshold = ctx.saved_tensors
         near = _near(pre, threshold, ctx.bandwidth)
-        return g * (pre > threshold), (g * near).sum(0) * (-threshold / ctx.bandwidth), None
+        by_threshold = (g * near).sum_to_size(threshold.shape) * (-threshold / ctx.bandwidth)
+        return g * (pre > threshold), by_threshold, None
 
 
 class _Step(torch.autograd.Function):
@@ -211,4 +217,5 @@ class _Step(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
         (g,) = gradients
         pre, threshold = ctx.saved_tensors
-        return None, (g * _near(pre, threshold, ctx.bandwidth)).sum(0) / -ctx.bandwidth, None
+        near = _near(pre, threshold, ctx.bandwidth)
+        return None, (g * near).sum_to_size(threshold.shape) / -ctx.bandwidth, None

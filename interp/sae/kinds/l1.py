@@ -37,14 +37,9 @@ from torch import Tensor
 from interp.errors import ConfigError
 from interp.sae.base import Dictionary, Origin
 from interp.sae.kernels import Backend, Weights
+from interp.sae.kernels.pairs import Pairs
 from interp.sae.learner import fold
-from interp.sae.penalty import (
-    L1Architecture,
-    PenaltyLearner,
-    Terms,
-    preact_loss,
-    unexplained,
-)
+from interp.sae.penalty import L1Architecture, PenaltyLearner, Terms, preact_loss
 
 DECODER_NORM = 0.1
 SMOOTHING = 1e-3
@@ -76,6 +71,10 @@ class L1(L1Architecture):
     def label(self, d_in: int) -> str:
         """See `Architecture.label`."""
         return super().label(d_in) + (f"-p{self.p_end:g}" if self.p_end < 1 else "")
+
+    def by_rows(self) -> bool:
+        """See `Architecture.by_rows`; p-annealing compares sums over a batch."""
+        return self.p_end == 1
 
     def exponent(self, progress: float) -> float:
         """p after a share ``progress`` of the run."""
@@ -122,12 +121,13 @@ class L1Learner(PenaltyLearner):
             return {}
         return {"exponent": self._exponent, "factor": self._factor}
 
-    def observe(self, z: Float[Tensor, "n latents"], variance: float) -> None:
+    def observe(self, pairs: Pairs, z: Float[Tensor, "*pairs"]) -> None:
         """See `PenaltyLearner.observe`: take the next exponent, and the coefficient it needs."""
         old, new = float(self._exponent), self.config.exponent(self.progress)
         if old == new:
             return
-        values = z * self.weights.decoder.norm(dim=1) / variance**0.5
+        norms = pairs.each(self.weights.decoder.norm(dim=1))
+        values = z * norms / pairs.variance**0.5
         before, after = (float(power_sum(values, p).double()) for p in (old, new))
         if after > 0:  # else nothing is active, and there is nothing to compare
             self._factor.mul_(before / after)
@@ -139,28 +139,30 @@ class L1Learner(PenaltyLearner):
         self.weights.encoder.mul_(DECODER_NORM)
         self.weights.decoder.mul_(DECODER_NORM)
 
-    def terms(
-        self,
-        weights: Weights,
-        x: Float[Tensor, "n d_in"],
-        variance: float,
-        dead: Bool[Tensor, " latents"] | None,
-    ) -> Terms:
-        """See `PenaltyLearner.terms`."""
-        pre = torch.addmm(weights.b_enc, x - weights.b_dec, weights.encoder.T)
+    def loss(self, pairs: Pairs, dead: Bool[Tensor, " latents"] | None) -> Terms:
+        """See `PenaltyLearner.loss`."""
+        pre = pairs.pre()
         z = pre.relu()
-        norms = weights.decoder.norm(dim=1)
+        norms = pairs.weights.decoder.norm(dim=1)
         strength = self.config.l1_coefficient * self.config.ramp(self.progress)
-        values = z * norms / variance**0.5
+        values = z * pairs.each(norms) / pairs.variance**0.5
         price = float(self._factor) * power_sum(values, float(self._exponent))
         # the norms are held constant here: else dead latents would rather shrink their rows
-        preact = preact_loss(pre * norms.detach(), 0.0, variance, dead)
+        preact = preact_loss(pairs, pre, 0.0, dead, norms.detach())
         return Terms(
             z=z,
-            unexplained=unexplained(x, torch.addmm(weights.b_dec, z, weights.decoder), variance),
-            sparsity=strength * price / len(x),
+            unexplained=pairs.unexplained(z),
+            sparsity=strength * price / pairs.n,
             aux=self.config.preact_coefficient * preact,
         )
+
+    def additive(self) -> bool:
+        """See `PenaltyLearner.additive`; p-annealing compares sums over the whole batch."""
+        return self.config.p_end == 1
+
+    def floor(self) -> Float[Tensor, " latents"]:
+        """See `PenaltyLearner.floor`."""
+        return torch.zeros_like(self.weights.b_enc)
 
     def dictionary(self, empty: Dictionary, scale: float) -> Dictionary:
         """See `Learner.dictionary`; rows of unit norm, their norms moved to the encoder."""
@@ -175,7 +177,7 @@ class L1Learner(PenaltyLearner):
         return fold(folded, empty, scale)
 
 
-def power_sum(values: Float[Tensor, "n latents"], p: float) -> Float[Tensor, ""]:
+def power_sum(values: Float[Tensor, "*pairs"], p: float) -> Float[Tensor, ""]:
     """Σ uᵖ of values ≥ 0, smoothed at zero; their plain sum where p = 1."""
     if p == 1:
         return values.sum()

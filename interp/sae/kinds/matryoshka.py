@@ -27,7 +27,7 @@ batches so far, both in the checkpoint.
 
 from dataclasses import dataclass
 from math import ceil
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -40,6 +40,9 @@ from interp.sae.kernels import Backend, Rule, StepResult, Weights
 from interp.sae.kernels.dense import auxk, selected
 from interp.sae.kinds.batchtopk import BatchTopKLearner
 from interp.sae.sparse import SparseArchitecture
+
+if TYPE_CHECKING:
+    from interp.sae.kernels.compiledstep import CompiledBackend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +102,7 @@ class MatryoshkaLearner(BatchTopKLearner):
     def __init__(self, config: Matryoshka, d_in: int, device: torch.device) -> None:
         """Empty weights."""
         super().__init__(config, "batch", d_in, device)
+        self._compiled: CompiledBackend | None = None
         self._fixed = config.lengths(d_in)
         self._draws = torch.zeros(2, dtype=torch.int64)  # the seed, and how many batches have drawn
         self.backend = self.nested(self._fixed)
@@ -116,7 +120,13 @@ class MatryoshkaLearner(BatchTopKLearner):
 
     def nested(self, lengths: tuple[int, ...]) -> Backend:
         """What computes a step with these prefixes."""
-        return MatryoshkaBackend(lengths)
+        if not self.lists:
+            return MatryoshkaBackend(lengths)
+        from interp.sae.kernels.compiledstep import CompiledBackend  # numba is slow to import
+
+        kept = self._compiled = self._compiled or CompiledBackend()
+        kept.prefixes = lengths
+        return kept
 
     def step(
         self, x: Float[Tensor, "n d_in"], variance: float, dead: Bool[Tensor, " latents"] | None
@@ -137,7 +147,7 @@ class MatryoshkaLearner(BatchTopKLearner):
 
 
 class MatryoshkaBackend:
-    """The nested losses as they are written, differentiated by autograd."""
+    """The nested losses as they are written, differentiated by autograd: the reference."""
 
     def __init__(self, lengths: tuple[int, ...]) -> None:
         """Lengths of the prefixes, ascending, the last all latents."""

@@ -1,0 +1,176 @@
+"""Runs contestants one after another and gathers what they measured."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interp.errors import ConfigError, FormatError
+from interp.files import read_json
+from interp.progress import Progress, silent
+
+KINDS = ("topk", "batchtopk", "matryoshka", "jumprelu", "l1", "gated")
+OURS = {"topk": ("dense", "sparse", "compiled", "compiled-bfloat16")}
+"""The ways that each of our architectures is stepped; the others are dense or listed."""
+FEATURES, ACTIVE = 2304, 20
+"""Planted features, and how many of them are in a row on average."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contest:
+    """What every contestant is given."""
+
+    d_in: int = 576
+    """Width of the planted rows."""
+    latents: int = 4608
+    """Latents of each dictionary."""
+    k: int = 32
+    """Active latents a row, where an architecture counts them."""
+    batch: int = 4096
+    """Rows of a step."""
+    lr: float = 1e-3
+    """Adam's learning rate, the same at every step."""
+    seconds: float = 25.0
+    """Time that each contestant may spend in its own steps."""
+    steps: int = 20
+    """Steps after which all are compared at equal steps."""
+    batches: int = 16
+    """How many different batches there are."""
+    threads: int = 0
+    """Threads of each contestant; 0 for as many as there are processors."""
+
+    def __post_init__(self) -> None:
+        """Check every setting."""
+        for name in ("d_in", "latents", "k", "batch", "steps", "batches"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.k > min(self.d_in, self.latents):
+            raise ConfigError(f"k={self.k} is more than d_in={self.d_in} or the latents")
+        for name in ("lr", "seconds"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ConfigError(f"{name} must be a number > 0, got {getattr(self, name)}")
+        if self.threads < 0:
+            raise ConfigError(f"threads must not be negative, got {self.threads}")
+
+
+@dataclass(frozen=True)
+class Driver:
+    """Another trainer: who it is, which architectures it has, and the command that runs it."""
+
+    name: str
+    kinds: tuple[str, ...]
+    command: tuple[str, ...]
+
+
+def drivers(folder: str | Path, python: str | Path) -> list[Driver]:
+    """Those that a folder's peers.json names, run by the Python that has them.
+
+    Raises:
+        ConfigError: there is no such Python or folder.
+        FormatError: peers.json is damaged.
+    """
+    folder, python = Path(folder), Path(python)
+    for path in (folder / "peers.json", python):
+        if not path.exists():
+            raise ConfigError(f"{path} does not exist; name the peers' Python and drivers' folder")
+    try:
+        return [
+            Driver(name, tuple(one["kinds"]), (str(python), str(folder / one["driver"])))
+            for name, one in read_json(folder / "peers.json").items()
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FormatError(f"{folder / 'peers.json'} lacks {error}") from error
+
+
+def contest(
+    settings: Contest,
+    kinds: Sequence[str] = KINDS,
+    peers: Sequence[Driver] = (),
+    progress: Progress = silent,
+) -> list[dict[str, Any]]:
+    """Every contestant's figures.
+
+    Args:
+        settings: what all are given.
+        kinds: the architectures.
+        peers: other trainers, each for the architectures it has.
+        progress: told the contestants done.
+
+    Returns:
+        A row each, with ``kind``, ``trainer`` and `loop.main`'s figures, or ``error`` in their
+        place.
+    """
+    entries = [(kind, *one) for kind in kinds for one in _contestants(kind, peers)]
+    found: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="interp-bench-") as place:
+        given = _given(settings, Path(place))
+        for number, (kind, name, by, command) in enumerate(entries):
+            progress(number, len(entries), f"{kind}: {name}")
+            row = {"kind": kind, "trainer": name}
+            found.append({**row, **_run(command, {**given, "kind": kind, "by": by})})
+        progress(len(entries), len(entries))
+    return found
+
+
+def _contestants(kind: str, peers: Sequence[Driver]) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Name, backend and command of all that train this kind."""
+    command = (sys.executable, "-m", "interp.sae.bench.ours")
+    backends = OURS.get(kind, ("dense", "compiled"))
+    ours: list[tuple[str, str, tuple[str, ...]]]
+    ours = [("ours, textbook" if by == "dense" else f"ours, {by}", by, command) for by in backends]
+    return ours + [(peer.name, "", peer.command) for peer in peers if kind in peer.kinds]
+
+
+def _given(settings: Contest, place: Path) -> dict[str, Any]:
+    """The settings as contestants read them; the planted rows lie in files."""
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((FEATURES, settings.d_in), dtype=np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    rows = [planted(rng, features, settings.batch) for _ in range(settings.batches)]
+    train, heldout = np.concatenate(rows), planted(rng, features, 4096)
+    scale = np.float32(settings.d_in**0.5 / np.linalg.norm(train, axis=1).mean())
+    np.save(place / "train.npy", train * scale)
+    np.save(place / "heldout.npy", heldout * scale)
+    spread = float(np.square((train - train.mean(axis=0)) * scale).sum(axis=1).mean())
+    return {
+        **asdict(settings),
+        "threads": settings.threads or os.cpu_count(),
+        "train": str(place / "train.npy"),
+        "heldout": str(place / "heldout.npy"),
+        "variance": spread,
+        "dead_after": 64 * settings.batch,
+        "sparsity_warmup": 50,
+        "own": {},
+    }
+
+
+def planted(rng: np.random.Generator, features: np.ndarray, rows: int) -> np.ndarray:
+    """Sparse sums of features, each present with the same probability at 0.5 to 1.5."""
+    present = rng.random((rows, len(features)), dtype=np.float32) < ACTIVE / len(features)
+    return (present * (rng.random(present.shape, dtype=np.float32) + 0.5)) @ features
+
+
+def _run(command: Sequence[str], settings: dict[str, Any]) -> dict[str, Any]:
+    """A contestant's last line, or why there is none.
+
+    ``INTERP_PEERS_PATH`` names what else must lie ahead on the peers' path.
+    """
+    found = [os.environ.get("INTERP_PEERS_PATH", ""), str(Path(__file__).parent)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(settings["threads"])}
+    if command[1] != "-m":  # a driver, which imports `loop` by that name
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, found))
+    done = subprocess.run(
+        [*command, json.dumps(settings)], capture_output=True, text=True, env=environment
+    )
+    for line in reversed(done.stdout.splitlines()):
+        if line.startswith("{"):
+            return json.loads(line)
+    last = done.stderr.strip().splitlines()[-1:] or [f"it ended with code {done.returncode}"]
+    return {"error": last[0]}

@@ -1,0 +1,110 @@
+"""What every contestant does: steps over the same rows, timed one by one, and then a measurement.
+
+This file stands alone, with torch and numpy only, so that other environments can import it.
+
+1. Load the rows and what torch loads late, then count memory from here on.
+2. Step over the batches again and again. Only the step is timed. The first is not counted: it may
+   load or make machine code.
+3. After ``steps`` steps measure the held-out rows; go on until the steps have taken ``seconds``
+   together (and ``steps`` are done), and measure again: after equal steps, after equal time.
+
+Held-out: FVE = 1 - Σ‖x - x̂‖² / Σ‖x - x̄‖², L0, and the share of latents that are active on none of
+the rows. A rule over a batch takes the held-out rows as its batch.
+"""
+
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+
+@runtime_checkable
+class Contestant(Protocol):
+    """A dictionary in training."""
+
+    def step(self, x: torch.Tensor) -> None:
+        """One optimiser step on a batch."""
+
+    def explain(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The reconstruction of rows, and their latents [n, latents]."""
+        ...
+
+
+def main(build: Callable[[dict[str, Any]], Contestant]) -> None:
+    """Run a contestant on the settings that the command line gives, and print what it measured."""
+    settings = json.loads(sys.argv[1])
+    torch.set_num_threads(settings["threads"])
+    torch.manual_seed(1)
+    rows = torch.from_numpy(np.load(settings["train"]))
+    heldout = torch.from_numpy(np.load(settings["heldout"]))
+    load_late_parts()
+    forget_peak()
+    before = peak_bytes()
+    contestant = build(settings)
+    taken: list[float] = []
+    after_steps = 0.0
+    while len(taken) <= settings["steps"] or sum(taken[1:]) < settings["seconds"]:
+        start = len(taken) * settings["batch"] % (len(rows) - settings["batch"] + 1)
+        batch = rows[start : start + settings["batch"]].clone()
+        begun = time.perf_counter()
+        contestant.step(batch)
+        taken.append(time.perf_counter() - begun)
+        if len(taken) == settings["steps"] + 1:
+            after_steps = measured(contestant, heldout)["fve"]
+    found = measured(contestant, heldout)
+    result = {
+        "step_ms": 1e3 * statistics.median(taken[1:]),
+        "steps": len(taken),
+        "fve_steps": after_steps,
+        "fve_seconds": found["fve"],
+        "l0": found["l0"],
+        "dead": found["dead"],
+        "memory_mb": (peak_bytes() - before) / 2**20,
+    }
+    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.flush()
+
+
+@torch.no_grad()
+def measured(contestant: Contestant, x: torch.Tensor) -> dict[str, float]:
+    """FVE, L0 and the share of dead latents on the held-out rows."""
+    estimate, z = contestant.explain(x)
+    active = z > 0
+    left = (x - estimate).double().square().sum() / (x - x.mean(dim=0)).double().square().sum()
+    return {
+        "fve": 1 - float(left),
+        "l0": float(active.sum()) / len(x),
+        "dead": 1 - float(active.any(dim=0).float().mean()),
+    }
+
+
+def load_late_parts() -> None:
+    """Let torch load what it loads with the first optimiser: some 200 MB that are no trainer's."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    weight.grad = torch.zeros(1)
+    torch.optim.Adam([weight]).step()
+
+
+def forget_peak() -> None:
+    """Let the kernel count peak memory anew, where it can."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_bytes() -> int:
+    """Most memory that the process has held since then."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "darwin" else size * 1024

@@ -1,0 +1,88 @@
+"""Our contestant: the trainer's own step, by one backend."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib import import_module
+from typing import Any
+
+import torch
+
+from interp.config import from_dict
+from interp.sae.architecture import architectures
+from interp.sae.bench import loop
+from interp.sae.config import TrainConfig
+from interp.sae.kernels import Weights, backends
+from interp.sae.kernels.dense import selected
+from interp.sae.penalty import PenaltyLearner
+from interp.sae.sparse import SparseLearner
+from interp.sae.trainer import Trainer
+
+HORIZON = 100_000
+"""Steps of the run that schedules count in, of which a contest makes the first few hundred."""
+
+
+class Handed:
+    """A stream that hands out the batch it was handed."""
+
+    def __init__(self) -> None:
+        self.x = torch.empty(0)
+
+    def __next__(self) -> Any:
+        return self.x.numpy()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
+class Ours:
+    """One of our architectures by one backend."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        """Of the settings that every contestant is given; ``by`` names the backend."""
+        kind, d_in, batch = architectures()[settings["kind"]], settings["d_in"], settings["batch"]
+        own = {name: settings[name] for name in ("latents", "k")}
+        own["sparsity_warmup"] = settings["sparsity_warmup"] / HORIZON
+        own |= settings["own"].get(settings["kind"], {})
+        known = {field.name for field in fields(kind)}
+        architecture = from_dict(kind, {k: v for k, v in own.items() if k in known})
+        config = TrainConfig(
+            tokens=HORIZON * batch,
+            batch=batch,
+            lr=settings["lr"],
+            warmup=0.0,
+            decay=0.0,
+            dead_after=settings["dead_after"],
+        )
+        learner = architecture.learner(d_in, torch.device("cpu"))
+        learner.lists = settings["by"] != "dense"
+        if isinstance(learner, SparseLearner) and settings["kind"] != "matryoshka":
+            learner.backend = backends()[settings["by"]]()
+        learner.initialise(torch.zeros(d_in), torch.Generator().manual_seed(1))
+        self._batches, self._kind, self._k = Handed(), settings["kind"], settings["k"]
+        self.trainer = Trainer(
+            learner, self._batches, config, scale=1.0, variance=settings["variance"]
+        )
+
+    def step(self, x: torch.Tensor) -> None:
+        """See `loop.Contestant`."""
+        self._batches.x = x
+        self.trainer.step()
+
+    def explain(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `loop.Contestant`; as training encodes, over all rows as one batch."""
+        learner = self.trainer.learner
+        weights: Weights = learner.weights
+        if isinstance(learner, PenaltyLearner):
+            z = learner.terms(weights, x, 1.0, None).z
+        else:
+            pre = torch.addmm(weights.b_enc, x - weights.b_dec, weights.encoder.T)
+            z = selected(pre, self._k, "row" if self._kind == "topk" else "batch")
+        return torch.addmm(weights.b_dec, z, weights.decoder), z
+
+
+if __name__ == "__main__":
+    import_module("numba")  # before memory is counted, as peers load all of theirs
+    loop.main(Ours)

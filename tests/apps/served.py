@@ -1,0 +1,84 @@
+"""The app served for tests: the real server, and a browser's page that notes what it is told."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from apps import launch
+
+CHROMIUM = os.environ.get("CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--no-first-run",
+]  # fmt: skip
+
+
+class Visit:
+    """One page of the browser, with everything it asked for and complained about."""
+
+    def __init__(self, page, base: str) -> None:
+        self.page, self.base = page, base
+        self.foreign: list[str] = []
+        self.errors: list[str] = []
+        self.received = 0
+        page.on("request", self._request)
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("websocket", lambda ws: ws.on("framereceived", self._frame))
+
+    def _request(self, request) -> None:
+        if not request.url.startswith((self.base, "data:", "blob:")):
+            self.foreign.append(request.url)
+
+    def _console(self, message) -> None:
+        # On a deep link Streamlit probes /<page>/_stcore/... before it finds its root.
+        probe = re.search(r"/_stcore/(health|host-config)$", message.location.get("url", ""))
+        if message.type == "error" and not probe:
+            self.errors.append(f"{message.text} {message.location}")
+
+    def _frame(self, payload) -> None:
+        self.received += len(payload)
+
+    def open(self, path: str, until: str) -> float:
+        """Open a path, wait for a selector, return the seconds it took."""
+        begun = time.monotonic()
+        self.page.goto(self.base + path)
+        self.page.wait_for_selector(until, timeout=20_000)
+        return time.monotonic() - begun
+
+
+@contextmanager
+def served(root: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """The app on a workspace, by its address and its process, until the block ends."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = root.parent / f"server-{port}.log"
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            launch.command(port, headless=True),
+            env=launch.environment(root), cwd=root, stdout=out, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        base = f"http://localhost:{port}"
+        for _ in range(600):
+            if server.poll() is not None:
+                raise RuntimeError(f"the app ended: {log.read_text()[-2000:]}")
+            try:
+                urllib.request.urlopen(f"{base}/_stcore/health", timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield base, server
+    finally:
+        server.terminate()
+        server.wait(timeout=30)

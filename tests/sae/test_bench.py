@@ -1,0 +1,147 @@
+"""Contests: the same settings for all, figures that can be checked, failures that are told."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from interp.cli import main
+from interp.errors import ConfigError, FormatError
+from interp.sae.bench import KINDS, Contest, contest, drivers, loop
+from interp.sae.bench.contest import _contestants, _given
+from interp.sae.bench.ours import Ours
+
+SMALL = Contest(d_in=16, latents=48, k=3, batch=32, seconds=0.01, steps=3, batches=4, threads=1)
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    return _given(SMALL, tmp_path_factory.mktemp("rows"))
+
+
+def test_rows_are_scaled_as_the_trainer_scales_and_the_same_every_time(given, tmp_path) -> None:
+    rows, heldout = np.load(given["train"]), np.load(given["heldout"])
+    assert rows.shape == (128, 16)
+    assert np.linalg.norm(rows, axis=1).mean() == pytest.approx(4.0, rel=1e-5)
+    assert given["variance"] == pytest.approx(rows.var(axis=0).sum(), rel=1e-4)
+    again = _given(SMALL, tmp_path)
+    assert np.array_equal(np.load(again["train"]), rows)
+    assert not np.isin(heldout[:, 0], rows[:, 0]).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("by", ["dense", "compiled"])
+def test_each_of_ours_takes_steps_and_is_measured(kind: str, by: str, given, monkeypatch, capsys):
+    settings = {**given, "kind": kind, "by": by}
+    monkeypatch.setattr(sys, "argv", ["ours", json.dumps(settings)])
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    loop.main(Ours)
+    found = json.loads(capsys.readouterr().out)
+    assert found["steps"] >= 4  # one to load, three that count
+    assert found["step_ms"] > 0
+    assert found["fve_seconds"] < 1
+    assert 0 <= found["dead"] <= 1
+    if kind in ("topk", "batchtopk", "matryoshka"):
+        assert 0 < found["l0"] <= 3
+
+
+def test_figures_are_of_the_held_out_rows() -> None:
+    class Half:
+        def step(self, x):
+            pass
+
+        def explain(self, x):
+            z = torch.zeros(len(x), 4)
+            z[:, 0] = 1
+            z[0, 1] = 2
+            return x.mean(dim=0) + (x - x.mean(dim=0)) / 2, z
+
+    x = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
+    found = loop.measured(Half(), x)
+    assert found["fve"] == pytest.approx(0.75)
+    assert found["l0"] == pytest.approx(1.1)
+    assert found["dead"] == 0.5
+
+
+DRIVER = """
+import loop, torch
+class Mean:
+    def __init__(self, settings): self.latents = settings["latents"]
+    def step(self, x): self.mean = x.mean(dim=0)
+    def explain(self, x): return x.mean(dim=0).expand_as(x), torch.ones(len(x), self.latents)
+loop.main(Mean)
+"""
+
+
+def test_peers_run_in_their_own_process_and_one_that_fails_says_why(tmp_path, monkeypatch) -> None:
+    (tmp_path / "mean.py").write_text(DRIVER)
+    (tmp_path / "broken.py").write_text("raise RuntimeError('no such peer here')")
+    (tmp_path / "peers.json").write_text(
+        json.dumps(
+            {
+                "mean": {"driver": "mean.py", "kinds": ["topk"]},
+                "broken": {"driver": "broken.py", "kinds": ["topk", "l1"]},
+            }
+        )
+    )
+    peers = drivers(tmp_path, sys.executable)
+    assert [row[0] for row in _contestants("l1", peers)][-1] == "broken"
+    monkeypatch.setitem(sys.modules["interp.sae.bench.contest"].OURS, "topk", ())
+    told: list[tuple[int, int, str]] = []
+    mean, broken = contest(SMALL, ["topk"], peers, lambda d, t, note="": told.append((d, t, note)))
+    assert (mean["trainer"], mean["l0"], mean["dead"]) == ("mean", 48, 0)
+    assert mean["fve_steps"] == pytest.approx(0, abs=1e-9)
+    assert broken["error"] == "RuntimeError: no such peer here"
+    assert told == [(0, 2, "topk: mean"), (1, 2, "topk: broken"), (2, 2, "")]
+
+
+def test_the_verb_prints_a_table_and_writes_the_figures(tmp_path, monkeypatch, capsys) -> None:
+    figures = {"step_ms": 2.0, "steps": 4, "fve_steps": 0.1, "fve_seconds": 0.2, "l0": 3.0}
+    figures |= {"dead": 0.0, "memory_mb": 1.0}
+    rows = [
+        {"kind": "topk", "trainer": "ours, dense", **figures},
+        {"kind": "topk", "trainer": "ours, compiled", **figures, "step_ms": 0.5},
+        {"kind": "topk", "trainer": "another", "error": "it broke"},
+    ]
+    asked = []
+
+    def found(settings, kinds, peers, progress):
+        asked.append((settings, kinds, peers))
+        return rows
+
+    monkeypatch.setattr("interp.sae.bench.contest", found)
+    out = tmp_path / "bench.json"
+    assert main(["bench", "--quick", "--kinds", "topk", "--k", "8", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "another failed: it broke" in text
+    assert json.loads(out.read_text())["figures"] == rows
+    (fields,) = [line.split() for line in text.splitlines() if "compiled" in line]
+    assert fields[2:4] == ["0.5", "4"]
+    assert asked == [(Contest(k=8, seconds=2.0, steps=4, batches=4), ["topk"], [])]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"k": 0}, "k must be at least 1, got 0"),
+        ({"k": 700}, "k=700 is more than d_in=576 or the latents"),
+        ({"lr": 0.0}, "lr must be a number > 0"),
+        ({"seconds": float("inf")}, "seconds must be a number > 0"),
+        ({"threads": -1}, "threads must not be negative"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(wrong: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Contest(**wrong)
+
+
+def test_drivers_that_are_not_there_or_damaged_are_refused(tmp_path, capsys) -> None:
+    with pytest.raises(ConfigError, match=r"peers.json does not exist; name the peers' Python"):
+        drivers(tmp_path, sys.executable)
+    (tmp_path / "peers.json").write_text('{"one": {"kinds": []}}')
+    with pytest.raises(FormatError, match=r"peers.json lacks 'driver'"):
+        drivers(tmp_path, sys.executable)
+    assert main(["bench", "--peers", sys.executable]) == 2
+    assert "--peers and --drivers belong together" in capsys.readouterr().err
