@@ -88,6 +88,11 @@ def live(
     return store
 
 
+_FORWARD = threading.Lock()
+"""Hooks are set on the model itself, so one thread at a time runs it, of whichever store: a training
+that was broken off leaves one behind that still reads ahead."""
+
+
 class LiveStore(ActivationStore):
     """Reads like a sealed store; `live` makes one. Several threads may read it."""
 
@@ -115,7 +120,6 @@ class LiveStore(ActivationStore):
         )
         self._sinks = np.zeros(plan.rows, dtype=bool)
         self._kept: OrderedDict[int, Mapping[str, np.ndarray]] = OrderedDict()
-        self._lock = threading.Lock()
 
     def begin(self, progress: Progress) -> None:
         """Compute every shard once: stored types, sinks, and as many as are kept."""
@@ -127,14 +131,16 @@ class LiveStore(ActivationStore):
             progress(min(done, self.rows), self.rows, "looking for attention sinks")
 
         for index in range(len(self.manifest.shards)):
-            found = self._runner.run(index, self.manifest.dtypes, told)
+            with _FORWARD:
+                found = self._runner.run(index, self.manifest.dtypes, told)
             if index == 0:
                 dtypes = wide_enough(found, self.manifest.dtypes)
                 rule = sink_rule(found, self._witness, self.manifest.bos)
                 changed = dtypes != self.manifest.dtypes
                 self.manifest = replace(self.manifest, dtypes=dtypes, sinks=rule)
                 if changed:
-                    found = self._runner.run(index, dtypes, told)
+                    with _FORWARD:
+                        found = self._runner.run(index, dtypes, told)
             start, stop = int(self._plan.edges[index]), int(self._plan.edges[index + 1])
             positions = self._plan.positions(start, stop)
             self._sinks[start:stop] = mark_sinks(found, positions, self.manifest.sinks)
@@ -184,7 +190,7 @@ class LiveStore(ActivationStore):
         return out
 
     def _shard(self, index: int) -> Mapping[str, np.ndarray]:
-        with self._lock:
+        with _FORWARD:
             if index not in self._kept:
                 found = self._runner.run(index, self.manifest.dtypes, lambda rows: None)
                 self._keep(index, found.activations)

@@ -23,12 +23,11 @@ EXAMPLE = """\
   interp train shakespeare-1l mlp_post.0 --architecture topk --k 16 --latents 4096 --seed 1
   interp train shakespeare-1l mlp_post.0 --architecture topk,batchtopk --k 16,32,64 --lr 1e-3,2e-3
   interp train shakespeare-1l mlp_post.0 --k 16,32 --seed 0,1,2 --data-seed 0
+  interp train smollm2-135m resid_post.9 --live="--tokens 2M --model-dtype bfloat16"
   interp train smollm2-135m resid_post.9+mlp_post.9             # a crosscoder of both sites
   interp train base+tuned resid_post.9                          # of two stores of the same rows
   interp train smollm2-135m mlp_post.9 --target resid_post.9    # a transcoder; also with --skip
-  interp train smollm2-135m mlp_in.4+mlp_in.5 --target mlp_out.4+mlp_out.5 --cross-layer
-  interp train smollm2-135m resid_post.9 --live="--tokens 2M --model-dtype bfloat16"
-  torchrun --nproc-per-node 2 -m interp train smollm2-135m resid_post.9 --k 32   # or srun"""
+  interp train smollm2-135m mlp_in.4+mlp_in.5 --target mlp_out.4+mlp_out.5 --cross-layer"""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -26,6 +26,10 @@ python -m tests.benchmarks peers [--quick] [flags of `interp bench`]
 
 Whole training steps beside other trainers: `tests.benchmarks.beside`, about 14 minutes.
 
+python -m tests.benchmarks quality STORE SITE [flags]
+
+What dictionaries are worth beside the peers' at equal steps: `tests.benchmarks.quality`.
+
 python -m tests.benchmarks dashboards
 
 Units a second of `interp extract` beside SAEDashboard: `tests.benchmarks.dashboards`.
@@ -40,7 +44,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.benchmarks import beside, dashboards, gpu, recovery, step, storing, together
+from tests.benchmarks import beside, dashboards, gpu, quality, recovery, step, storing, together
 
 ROUNDS = 5
 
@@ -76,6 +80,8 @@ def main(names: list[str]) -> int:
         return 0
     if names[:1] == ["peers"]:
         return beside.main(names[1:])
+    if names[:1] == ["quality"]:
+        return quality.main(names[1:])
     if names == ["dashboards"]:
         dashboards.main()
         return 0
@@ -92,7 +98,7 @@ def main(names: list[str]) -> int:
         known = ", ".join(
             [
                 *benchmarks,
-                "recovery [--full], step, together, peers, dashboards and gpu, each alone",
+                "recovery [--full], step, together, peers, quality, dashboards and gpu, each alone",
             ]
         )
         print(f"unknown benchmark {unknown[0]!r}; known: {known}", file=sys.stderr)

@@ -15,6 +15,7 @@ NOT_REPRODUCED = {
         "single-feature neurons, brier minus cross-entropy",
     },
     "objectives": {"spread over objectives / spread over layers, token purity"},
+    "one-sentence": {"movement in ten latents", "tiny: loss on other text, rise"},
     "pentagon": {"hit rate"},
     "planted-recovery": {"MMCS", "MCC", "FVE"},
     "progress-measures": {"excluded loss, rise done by half test loss"},

@@ -228,7 +228,14 @@ def test_every_result_is_tried_here():
     assert set(TINY) == set(MUST_HOLD) == set(experiments())
 
 
-@pytest.mark.parametrize("name", experiments())
+HEAVY = {"one-sentence"}
+"""Needs SmolLM2, whose training steps take seconds."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in HEAVY else ()) for name in experiments()],
+)
 def test_a_tiny_run_of_each_result(name, furnished):
     experiment = from_dict(find_experiment(name), {**TINY[name], "seeds": 1})
     told: list[int] = []

@@ -96,7 +96,8 @@ def test_what_is_saved_encodes_raw_activations_as_training_did_scaled_ones(
     while not trainer.finished:
         trainer.step()
     inner = trainer.learner.dictionary(chosen.dictionary(12, ORIGIN), 1.0)
-    outer = trainer.dictionary(chosen.dictionary(12, ORIGIN))
+    filled = trainer.learner.dictionary(chosen.dictionary(12, ORIGIN), trainer.scale)
+    outer = trainer.scaling.fold(filled)
     x = torch.from_numpy(rows[:200])
     with torch.no_grad():
         scaled = trainer.scaling(x)

@@ -11,8 +11,9 @@
 The cuts are wide; features that a preference moves a little stay shared. That most features are
 shared is what Lindsey et al. and Minder et al. 2025 (2504.02922) found of large models; that the
 second tuning, which is shorter, changes fewer of them than the first is what one would expect.
-Latents that never fire on the store are left out. The loss of answers after preference tuning is a
-check since a first run met every preference and wrote no words any more. `--full` takes about 40 minutes on one core.
+Latents that never fire on the store are left out. The loss of answers after preference tuning is
+a check since a first run met every preference and wrote no words any more. `--full` takes about 40
+minutes on one core.
 """
 
 import tempfile

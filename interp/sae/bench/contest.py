@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from interp.errors import ConfigError, FormatError
 from interp.files import read_json
@@ -110,11 +111,11 @@ def contest(
     entries = [(kind, *one) for kind in kinds for one in _contestants(kind, peers)]
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="interp-bench-") as place:
-        given = _given(settings, Path(place))
+        common = _given(settings, Path(place))
         for number, (kind, name, by, command) in enumerate(entries):
             progress(number, len(entries), f"{kind}: {name}")
             row = {"kind": kind, "trainer": name}
-            found.append({**row, **_run(command, {**given, "kind": kind, "by": by})})
+            found.append({**row, **run(command, {**common, "kind": kind, "by": by})})
         progress(len(entries), len(entries))
     return found
 
@@ -128,17 +129,16 @@ def _contestants(kind: str, peers: Sequence[Driver]) -> list[tuple[str, str, tup
     return ours + [(peer.name, "", peer.command) for peer in peers if kind in peer.kinds]
 
 
-def _given(settings: Contest, place: Path) -> dict[str, Any]:
-    """The settings as contestants read them; the planted rows lie in files."""
-    rng = np.random.default_rng(0)
-    features = rng.standard_normal((FEATURES, settings.d_in), dtype=np.float32)
-    features /= np.linalg.norm(features, axis=1, keepdims=True)
-    rows = [planted(rng, features, settings.batch) for _ in range(settings.batches)]
-    train, heldout = np.concatenate(rows), planted(rng, features, 4096)
-    scale = np.float32(settings.d_in**0.5 / np.linalg.norm(train, axis=1).mean())
-    np.save(place / "train.npy", train * scale)
-    np.save(place / "heldout.npy", heldout * scale)
-    spread = float(np.square((train - train.mean(axis=0)) * scale).sum(axis=1).mean())
+def given(
+    settings: Contest,
+    place: Path,
+    train: Float32[np.ndarray, "rows d_in"],
+    heldout: Float32[np.ndarray, "some d_in"],
+) -> dict[str, Any]:
+    """The settings as contestants read them; the rows, as they are to be used, lie in files."""
+    np.save(place / "train.npy", train)
+    np.save(place / "heldout.npy", heldout)
+    spread = float(np.square(train - train.mean(axis=0)).sum(axis=1).mean())
     return {
         **asdict(settings),
         "threads": settings.threads or os.cpu_count(),
@@ -151,13 +151,24 @@ def _given(settings: Contest, place: Path) -> dict[str, Any]:
     }
 
 
+def _given(settings: Contest, place: Path) -> dict[str, Any]:
+    """Those on planted rows."""
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((FEATURES, settings.d_in), dtype=np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    rows = [planted(rng, features, settings.batch) for _ in range(settings.batches)]
+    train, heldout = np.concatenate(rows), planted(rng, features, 4096)
+    scale = np.float32(settings.d_in**0.5 / np.linalg.norm(train, axis=1).mean())
+    return given(settings, place, train * scale, heldout * scale)
+
+
 def planted(rng: np.random.Generator, features: np.ndarray, rows: int) -> np.ndarray:
     """Sparse sums of features, each present with the same probability at 0.5 to 1.5."""
     present = rng.random((rows, len(features)), dtype=np.float32) < ACTIVE / len(features)
     return (present * (rng.random(present.shape, dtype=np.float32) + 0.5)) @ features
 
 
-def _run(command: Sequence[str], settings: dict[str, Any]) -> dict[str, Any]:
+def run(command: Sequence[str], settings: dict[str, Any]) -> dict[str, Any]:
     """A contestant's last line, or why there is none.
 
     ``INTERP_PEERS_PATH`` names what else must lie ahead on the peers' path.

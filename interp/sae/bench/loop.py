@@ -8,6 +8,8 @@ This file stands alone, with torch and numpy only, so that other environments ca
 3. After ``steps`` steps measure the held-out rows; go on until the steps have taken ``seconds``
    together (and ``steps`` are done), and measure again: after equal steps, after equal time.
 
+4. If ``explain`` names a file of rows, write their reconstructions to the file ``explained``.
+
 Held-out: FVE = 1 - Σ‖x - x̂‖² / Σ‖x - x̄‖², L0, and the share of latents that are active on none of
 the rows. A rule over a batch takes the held-out rows as its batch.
 """
@@ -41,7 +43,7 @@ def main(build: Callable[[dict[str, Any]], Contestant]) -> None:
     """Run a contestant on the settings that the command line gives, and print what it measured."""
     settings = json.loads(sys.argv[1])
     torch.set_num_threads(settings["threads"])
-    torch.manual_seed(1)
+    torch.manual_seed(settings.get("seed", 1))
     rows = torch.from_numpy(np.load(settings["train"]))
     heldout = torch.from_numpy(np.load(settings["heldout"]))
     load_late_parts()
@@ -68,6 +70,10 @@ def main(build: Callable[[dict[str, Any]], Contestant]) -> None:
         "dead": found["dead"],
         "memory_mb": (peak_bytes() - before) / 2**20,
     }
+    if "explain" in settings:
+        with torch.no_grad():
+            estimate, _ = contestant.explain(torch.from_numpy(np.load(settings["explain"])))
+        np.save(settings["explained"], estimate.numpy())
     sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()
 

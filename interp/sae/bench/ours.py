@@ -60,7 +60,9 @@ class Ours:
         learner.lists = settings["by"] != "dense"
         if isinstance(learner, SparseLearner) and settings["kind"] != "matryoshka":
             learner.backend = backends()[settings["by"]]()
-        learner.initialise(torch.zeros(d_in), torch.Generator().manual_seed(1))
+        learner.initialise(
+            torch.zeros(d_in), torch.Generator().manual_seed(settings.get("seed", 1))
+        )
         self._batches, self._kind, self._k = Handed(), settings["kind"], settings["k"]
         self.trainer = Trainer(
             learner, self._batches, config, scale=1.0, variance=settings["variance"]

@@ -1,6 +1,7 @@
 """SAELens' cache of activations, by its own functions.
 
-Tasks ``write``, ``read`` and ``batches`` come on stdin. Arguments: a .npy file of float16 rows, and a folder to write into.
+Tasks ``write``, ``read`` and ``batches`` come on stdin. Arguments: a .npy file of float16 rows, and
+a folder to write into.
 """
 
 import itertools

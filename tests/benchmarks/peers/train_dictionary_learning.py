@@ -40,7 +40,7 @@ class DictionaryLearning:
             lr=settings["lr"],
             warmup_steps=0,
             device="cpu",
-            seed=1,
+            seed=settings.get("seed", 1),
             **own,
         )
         if hasattr(self.trainer, "dead_feature_threshold"):

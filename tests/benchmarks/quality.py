@@ -1,0 +1,174 @@
+"""What dictionaries are worth at equal data, width, k, steps and learning rate, beside the peers'.
+
+python -m tests.benchmarks quality STORE SITE [flags, see --help]
+
+For each architecture and trainer, over seeds: FVE on held-out rows, L0, dead latents, and the loss
+recovered when the reconstructions are put into the model (against mean ablation, 64 held-out
+windows; `interp.evaluate.downstream`). Rows are centred and scaled to the mean norm √d for all,
+drawn without sinks and shuffled by the seed, each seen as often; the contestants and their settings
+are those of `interp bench`, with everything at its trainer's defaults that is not named there. The
+peers are the environment that ``INTERP_PEERS`` names. Batch rules are applied to the rows at hand.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from interp.evaluate.candidate import Candidate
+from interp.evaluate.downstream import downstream
+from interp.models import load_model
+from interp.sae.bench import KINDS
+from interp.sae.bench.contest import Contest, drivers, given, run
+from interp.store import ActivationStore
+from interp.workspace import Workspace
+from tests.benchmarks.peers import VARIABLE
+
+WINDOWS = 64
+OURS = (sys.executable, "-m", "interp.sae.bench.ours")
+
+
+@dataclass
+class Rows:
+    """A site's rows as all are given them."""
+
+    store: ActivationStore
+    site: str
+    mean: np.ndarray = field(init=False)
+    scale: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.train = self.store.take(self.site, self._usable("train"))
+        self.mean = self.train.mean(axis=0)
+        self.scale = self.train.shape[1] ** 0.5 / float(
+            np.linalg.norm(self.train - self.mean, axis=1).mean()
+        )
+
+    def _usable(self, split: str) -> np.ndarray:
+        rows = self.store.rows_of(split)
+        return rows[~self.store.sinks[rows]]
+
+    def scaled(self, rows: np.ndarray) -> np.ndarray:
+        return ((rows - self.mean) * self.scale).astype(np.float32)
+
+    def heldout(self, most: int = 8192) -> np.ndarray:
+        rows = self._usable("heldout")
+        chosen = np.random.default_rng(0).permutation(rows)[:most]
+        return self.store.take(self.site, np.sort(chosen))
+
+
+class Recorded:
+    """Keeps the rows that a candidate is asked for, or plays their reconstructions back."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows, self.asked = rows, []
+        self._answers: np.ndarray | None = None
+
+    def play(self, answers: np.ndarray | None) -> "Recorded":
+        self._answers, self._next = answers, 0
+        return self
+
+    def __call__(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        if self._answers is None:
+            self.asked.append(x.numpy())
+            return x
+        some = self._answers[self._next : self._next + len(x)]
+        self._next += len(x)
+        return torch.from_numpy(some / self._rows.scale + self._rows.mean).to(x)
+
+    def candidate(self) -> Candidate:
+        nothing = torch.zeros(0)
+        return Candidate(
+            "it", "peer", self._rows.site, 0, torch.device("cpu"), lambda x: nothing, self,
+            lambda: nothing,
+        )  # fmt: skip
+
+
+def main(flags: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("store", type=Path)
+    parser.add_argument("site")
+    parser.add_argument("--workspace", type=Path, help="where the store's model is")
+    parser.add_argument("--kinds", nargs="*", default=list(KINDS))
+    parser.add_argument("--latents", type=int, default=2304)
+    parser.add_argument("--k", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=2048)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args(flags)
+    python = os.environ.get(VARIABLE)
+    peers = drivers(Path(__file__).with_name("peers"), python) if python else []
+    rows = Rows(ActivationStore.open(args.store), args.site)
+    model = load_model(rows.store.model, workspace=Workspace.at(args.workspace), dtype="bfloat16")
+    asking = Recorded(rows)
+    whole = downstream(asking.candidate(), model, rows.store, windows=WINDOWS)
+    print(f"the model itself: CE {whole.ce:.3f}; mean ablation {whole.ce_mean_ablation:.3f}")
+    found: list[dict[str, Any]] = []
+    header = ("kind", "trainer", "FVE", "±", "L0", "dead", "recovered", "±")
+    print("{:11}{:21}{:>8}{:>7}{:>7}{:>7}{:>11}{:>7}".format(*header), flush=True)
+    for kind in args.kinds:
+        contestants = [("ours", OURS), *((p.name, p.command) for p in peers if kind in p.kinds)]
+        for name, command in contestants:
+            each = [
+                _one(args, rows, model, asking, kind, command, seed) for seed in range(args.seeds)
+            ]
+            found += [{"kind": kind, "trainer": name, **one} for one in each]
+            print(_line(kind, name, each), flush=True)
+    if args.out:
+        args.out.write_text(json.dumps(found, indent=1))
+    return 0
+
+
+def _one(args, rows: Rows, model, asking: Recorded, kind: str, command, seed: int) -> dict:
+    """One training and what it is worth."""
+    settings = Contest(
+        d_in=rows.train.shape[1], latents=args.latents, k=args.k, batch=args.batch, lr=args.lr,
+        steps=args.steps, seconds=1e-9,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        train = rows.scaled(np.random.default_rng(seed).permutation(rows.train))
+        np.save(folder / "explain.npy", rows.scaled(np.concatenate(asking.asked)))
+        files = {"explain": str(folder / "explain.npy"), "explained": str(folder / "out.npy")}
+        result = run(
+            command,
+            {
+                **given(settings, folder, train, rows.scaled(rows.heldout())),
+                **files,
+                "kind": kind,
+                "by": "compiled",
+                "seed": seed,
+            },
+        )
+        if "error" in result:
+            return result
+        asking.play(np.load(folder / "out.npy"))
+    spliced = downstream(asking.candidate(), model, rows.store, windows=WINDOWS)
+    return {**result, "seed": seed, "recovered": spliced.loss_recovered, "kl": spliced.kl}
+
+
+def _line(kind: str, name: str, each: list[dict[str, Any]]) -> str:
+    errors = [one["error"] for one in each if "error" in one]
+    if errors:
+        return f"{kind:11}{name:21}{errors[0]}"
+
+    def mean(key: str) -> float:
+        return statistics.fmean(one[key] for one in each)
+
+    def spread(key: str) -> float:
+        return statistics.stdev(one[key] for one in each) if len(each) > 1 else float("nan")
+
+    return (
+        f"{kind:11}{name:21}{mean('fve_steps'):8.4f}{spread('fve_steps'):7.4f}{mean('l0'):7.1f}"
+        f"{mean('dead'):7.2%}{mean('recovered'):11.4f}{spread('recovered'):7.4f}"
+    )
