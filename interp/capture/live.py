@@ -89,8 +89,8 @@ def live(
 
 
 _FORWARD = threading.Lock()
-"""Hooks are set on the model itself, so one thread at a time runs it, of whichever store: a training
-that was broken off leaves one behind that still reads ahead."""
+"""Hooks are set on the model itself, so one thread at a time runs it, of whichever store: a
+training that was broken off leaves one behind that still reads ahead."""
 
 
 class LiveStore(ActivationStore):

@@ -98,7 +98,7 @@ def whole(folder) -> dict[str, str]:
     return bytes_of(store.path)
 
 
-@pytest.mark.parametrize("world", [2, 3, 11])
+@pytest.mark.parametrize("world", [2, 3, pytest.param(11, marks=pytest.mark.slow)])
 def test_any_number_of_processes_writes_the_same_bytes(folder, whole, tmp_path, world) -> None:
     out = tmp_path / "out"
     assert set(ended(started(folder, out, world)).values()) == {0}
