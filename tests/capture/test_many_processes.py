@@ -172,7 +172,7 @@ def test_a_rank_that_never_comes_is_named(folder, whole, tmp_path) -> None:
 
 def test_while_one_rank_of_a_killed_run_still_writes_no_other_may(folder, whole, tmp_path) -> None:
     out = tmp_path / "out"
-    children = started(folder, out, 2, die=("shard-00000.json", 0))
+    children = started(folder, out, 2, die=("shard-00004.json", 0))  # rank 1 is there by then
     child = children.pop(1)
     while child.is_alive() and not (out / "shard-00001.json").exists():
         time.sleep(0.002)
