@@ -106,7 +106,10 @@ def test_a_child_that_is_not_killed_writes_the_same_bytes(folder, whole, tmp_pat
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("step", [0, 2, 3, 4, 5, 14, 4 + 2 * SHARDS])
+@pytest.mark.parametrize(
+    "step",
+    [0, 3, 4, 5, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 14)), 4 + 2 * SHARDS],
+)
 def test_killed_at_any_file_it_continues_to_the_same_bytes(
     folder, whole, tmp_path, step, when
 ) -> None:

@@ -107,7 +107,7 @@ def test_any_number_of_processes_writes_the_same_bytes(folder, whole, tmp_path, 
 
 
 # Rank r of 3 has shards r, r + 3, r + 6.
-@pytest.mark.parametrize("again", [1, 2, 3])
+@pytest.mark.parametrize("again", [1, pytest.param(2, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize(
     ("die", "lost"),
     [

@@ -228,8 +228,8 @@ def test_every_result_is_tried_here():
     assert set(TINY) == set(MUST_HOLD) == set(experiments())
 
 
-HEAVY = {"one-sentence"}
-"""Needs SmolLM2, whose training steps take seconds."""
+HEAVY = {"before-and-after", "one-sentence"}
+"""Ten seconds and more even so: SmolLM2 is trained, or several character models are."""
 
 
 @pytest.mark.parametrize(
