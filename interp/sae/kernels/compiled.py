@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from interp.compiled import compiled as compiled
 from interp.sae.kernels.clock import timed
 
 

@@ -9,7 +9,7 @@ from typing import Any, no_type_check
 import numpy as np
 from numpy.typing import NDArray
 
-from interp.sae.kernels.compiled import compiled
+from interp.compiled import compiled
 
 Array = NDArray[Any]
 

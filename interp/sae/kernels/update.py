@@ -20,7 +20,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from interp.sae.kernels.compiled import compiled, even, share
+from interp.compiled import compiled
+from interp.sae.kernels.compiled import even, share
 
 Array = NDArray[Any]
 
