@@ -7,6 +7,7 @@ import streamlit as st
 
 from apps import _cache, contexts, parts, words
 from apps.navigation import link
+from apps.passage import passage
 from apps.tokens import chip, legend, plain, strip
 from apps.views.unit import find
 from interp.errors import InterpError
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from apps.causes import Trial
     from interp.evaluate.causal.part import Kind
 
-LONGEST = 20_000
-"""Characters accepted at all; the limit in tokens is checked after tokenizing."""
 KINDS = ("ablate", "clamp", "steer")
 WHAT = {
     "ablate": "The unit is silenced wherever it fires.",
@@ -69,16 +68,8 @@ def _ask(workspace: Workspace, address: Address, table: UnitTable) -> None:
                 help=f"its largest over the store is {parts.number(largest)}",
             )
     st.caption(WHAT[kind])
-    text = st.text_area(
-        "Text",
-        key="text",
-        bind="query-params",
-        height=110,
-        max_chars=LONGEST,
-        placeholder="Type or paste a passage, then press Ctrl+Enter.",
-    )
-    if not text or not text.strip():
-        st.caption("The model runs on this machine; the text goes nowhere else.")
+    text = passage()
+    if text is None:
         return
     store = _cache.store(workspace.store(table.store))
     contexts.check_match(table, store)

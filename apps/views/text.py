@@ -7,6 +7,7 @@ import streamlit as st
 
 from apps import _cache, contexts, inventory, parts, rulers
 from apps.navigation import link
+from apps.passage import passage
 from apps.theme import Mark, marks, unit_noun
 from apps.tokens import plain, strip
 from interp.errors import InterpError
@@ -17,8 +18,6 @@ from interp.workspace import Workspace
 if TYPE_CHECKING:
     from apps.reading import Reading
 
-LONGEST = 20_000
-"""Characters accepted at all; the model's own limit, in tokens, is checked after tokenizing."""
 UNITS = 8
 LATENTS = 6
 """Rows of the second ruler."""
@@ -40,16 +39,8 @@ def show() -> None:
         chosen = st.pills(
             "Bases", known, selection_mode="multi", default=known, key="bases", bind="query-params"
         )
-    text = st.text_area(
-        "Text",
-        key="text",
-        bind="query-params",
-        height=110,
-        max_chars=LONGEST,
-        placeholder="Type or paste a passage, then press Ctrl+Enter.",
-    )
-    if not text or not text.strip():
-        st.caption("The model runs on this machine; the text goes nowhere else.")
+    text = passage()
+    if text is None:
         return
     if not chosen:
         st.info("Choose at least one basis.")
