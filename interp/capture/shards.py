@@ -14,6 +14,7 @@ norm at one site, the witness.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,6 @@ from interp.store.encoding import LARGEST, all_finite
 from interp.store.publisher import not_finite
 from interp.store.schema import STORED, DType
 
-TORCH = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 SINK_RATIO = 10.0
 """A row is a sink when its norm is this many times the median."""
 
@@ -63,9 +63,20 @@ class ShardRunner:
         self._bos, self._batch_tokens = bos, batch_tokens
 
     def run(
-        self, shard: int, dtypes: Mapping[str, DType], done: Callable[[int], None]
+        self,
+        shard: int,
+        dtypes: Mapping[str, DType],
+        done: Callable[[int], None],
+        room: dict[str, np.ndarray] | None = None,
     ) -> ShardRows:
-        """Compute a shard; ``done`` is told the rows of each batch.
+        """Compute a shard.
+
+        Args:
+            shard: which.
+            dtypes: the stored type of each site.
+            done: told the rows of each batch.
+            room: arrays of an earlier shard that nobody reads any more; the result may lie in
+                them. Fresh memory costs a fifth of what storing a shard does.
 
         Raises:
             DataError: activations are NaN or infinite.
@@ -75,10 +86,7 @@ class ShardRunner:
         starts, lengths = self._plan.windows(shard)
         order = np.argsort(-lengths, kind="stable")
         out = ShardRows(
-            {
-                s.name: np.empty((stop - first, s.width), STORED[dtypes[s.name]])
-                for s in self._sites
-            },
+            {s.name: _array(room, s, stop - first, STORED[dtypes[s.name]]) for s in self._sites},
             None if self._witness is None else np.empty(stop - first, np.float32),
         )
         bad: dict[str, int] = {}
@@ -133,42 +141,57 @@ class ShardRunner:
         with torch.inference_mode():
             read = self._model.activations(torch.from_numpy(tokens).to(device), wanted)
             keep = torch.from_numpy(inside).to(device)
-            place = rows - first
             if self._witness is not None and out.norms is not None:
                 norms = read[self._witness.name][:, offset:].float().norm(dim=-1)
-                out.norms[place] = norms[keep].cpu().numpy()
+                out.norms[rows - first] = norms[keep].cpu().numpy()
             for site in self._sites:
                 values = read[site.name][:, offset:]
-                values = values.flatten(0, 1) if inside.all() else values[keep]
-                dtype = dtypes[site.name]
-                stored = self._store(site.name, values, dtype, place, out, bad)
-                out.activations[site.name][place] = stored
+                if device.type != "cpu":  # one transfer, not one a window
+                    values = values.cpu()
+                for window, start, length in zip(values, starts - first, lengths, strict=True):
+                    self._store(site.name, window[:length], dtypes, int(start), out, bad)
 
     def _store(
         self,
         site: str,
         values: Tensor,
-        dtype: DType,
-        place: np.ndarray,
+        dtypes: Mapping[str, DType],
+        start: int,
         out: ShardRows,
         bad: dict[str, int],
-    ) -> np.ndarray:
-        stored = _numpy(values.to(TORCH[dtype]))
-        if all_finite(stored):
-            return stored
+    ) -> None:
+        """One window's rows to where they lie in the shard, converted on the way."""
+        dtype = dtypes[site]
+        rows = out.activations[site][start : start + len(values)]
+        stored = _tensor(rows, dtype)
+        stored.copy_(values)
+        if all_finite(rows):
+            return
         wrong = ~torch.isfinite(values).all(dim=-1)
         if bool(wrong.any()):
-            row = int(place[wrong.cpu().numpy()].min())
+            row = start + int(wrong.nonzero()[0])
             bad[site] = min(bad.get(site, row), row)
-        cut = torch.isfinite(values) & ~torch.isfinite(values.to(TORCH[dtype]))
+        cut = torch.isfinite(values) & ~torch.isfinite(stored)
         out.overflow[site] = out.overflow.get(site, 0) + int(cut.sum())
-        return _numpy(values.clamp(-LARGEST[dtype], LARGEST[dtype]).to(TORCH[dtype]))
+        stored.copy_(values.clamp(-LARGEST[dtype], LARGEST[dtype]))
 
 
-def _numpy(stored: Tensor) -> np.ndarray:
-    if stored.dtype == torch.bfloat16:
-        return stored.view(torch.int16).cpu().numpy().view(np.uint16)
-    return stored.cpu().numpy()
+def _array(
+    room: dict[str, np.ndarray] | None, site: Site, rows: int, dtype: np.dtype[Any]
+) -> np.ndarray:
+    """An array of the room that is large enough, or else a new one, kept there."""
+    kept = None if room is None else room.get(site.name)
+    if kept is None or len(kept) < rows or kept.dtype != dtype:
+        kept = np.empty((rows, site.width), dtype)
+        if room is not None:
+            room[site.name] = kept
+    return kept[:rows]
+
+
+def _tensor(rows: np.ndarray, dtype: DType) -> Tensor:
+    if dtype == "bfloat16":
+        return torch.from_numpy(rows.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(rows)
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ the others compute their first shard meanwhile and compute it again if rank 0 de
 
 import time
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -65,15 +66,16 @@ def work(
     witness = find_witness(sites, model.sites())
     runner = ShardRunner(model, sites, witness, plan, bos=bos, batch_tokens=batch_tokens)
     told = _Told(store, progress)
-    for index in store.mine:
+    rooms: tuple[dict[str, np.ndarray], ...] = ({}, {})  # one is published, the other filled
+    for index, room in zip(store.mine, cycle(rooms), strict=False):
         dtypes = store.manifest.dtypes
-        found = runner.run(index, dtypes, told)
+        found = runner.run(index, dtypes, told, room)
         if not store.manifest.sinks:
             # The decision is recorded before the shard is.
             store.decide(dtypes=wide_enough(found, dtypes), sinks=sink_rule(found, witness, bos))
             if store.manifest.dtypes != dtypes:
                 told(-store.manifest.shards[index].rows)
-                found = runner.run(index, store.manifest.dtypes, told)
+                found = runner.run(index, store.manifest.dtypes, told, room)
         start, stop = int(plan.edges[index]), int(plan.edges[index + 1])
         positions = plan.positions(start, stop)
         store.write_shard(

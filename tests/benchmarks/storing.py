@@ -1,6 +1,7 @@
 """Capturing, writing and reading stores, each beside the same work on raw files or without any."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -38,7 +39,9 @@ def capturing(*sites: str, tokens: int = 65_536) -> Generator[Pair, None, None]:
     """SmolLM2 in bfloat16 over whole windows: capture, or the same forward passes alone.
 
     The plan and the vocabulary, whose cost does not grow with the tokens, are left out of both. In
-    eight shards, so that all but the last are written while the next is computed.
+    eight shards, so that all but the last are written while the next is computed. Each store takes
+    the place of the one before: a virtual machine pays 10 us for every page that it touches for
+    the first time, which would be most of what is measured here.
     """
     place = os.environ.get("INTERP_TEST_WORKSPACE")
     workspace = Workspace.at(place or Path.home() / ".cache" / "interp-tests")
@@ -47,6 +50,7 @@ def capturing(*sites: str, tokens: int = 65_536) -> Generator[Pair, None, None]:
     stop = deepest([model.site(name) for name in sites])
     plans, batches = [], []
     with folders() as names:
+        out = next(names)
         real_plan, real_read = job.make_plan, model.activations
 
         def make_plan(*args, **settings):
@@ -60,7 +64,8 @@ def capturing(*sites: str, tokens: int = 65_536) -> Generator[Pair, None, None]:
 
         def ours() -> ActivationStore:
             config = CaptureConfig(tokens=tokens, shard_rows=tokens // 8)
-            return capture(model, sites, corpus, out=next(names), config=config, ranks=Ranks())
+            shutil.rmtree(out, ignore_errors=True)
+            return capture(model, sites, corpus, out=out, config=config, ranks=Ranks())
 
         def plain() -> None:
             with torch.inference_mode():
