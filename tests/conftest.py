@@ -1,6 +1,7 @@
 """What every test shares: no hub, quiet threads, and a fresh workspace on demand."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels for a GPU run on a CPU
+
+# What a shell starts in the background ignores Ctrl-C, and so do the processes started from there:
+# those that tests interrupt too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

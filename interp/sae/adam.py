@@ -2,7 +2,7 @@
 
 Both compute the same formulas (`interp.sae.kernels.update`), equal up to rounding; which one runs
 depends on the device and the settings alone, so a run is repeatable either way. State is kept as
-`torch.optim.Adam` keeps it.
+`torch.optim.Adam` keeps it. Why no newer optimiser: `interp/sae/README.md`, with figures.
 """
 
 from typing import Any

@@ -36,6 +36,11 @@ REPOSITORY = Path(__file__).parents[2]
 SHARDS = 9
 
 
+def slow(*values):
+    """A case of the longer proofs: the usual run has another of its kind."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def job(folder: Path, out: Path, ranks: Ranks | None = None, **settings) -> ActivationStore:
     """A capture whose first shard sends a site over to bfloat16."""
     model = tiny_model(folder / "tokenizer.json")
@@ -98,7 +103,7 @@ def whole(folder) -> dict[str, str]:
     return bytes_of(store.path)
 
 
-@pytest.mark.parametrize("world", [2, 3, pytest.param(11, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("world", [slow(2), 3, slow(11)])
 def test_any_number_of_processes_writes_the_same_bytes(folder, whole, tmp_path, world) -> None:
     out = tmp_path / "out"
     assert set(ended(started(folder, out, world)).values()) == {0}
@@ -106,21 +111,28 @@ def test_any_number_of_processes_writes_the_same_bytes(folder, whole, tmp_path, 
     assert verify(out) == []
 
 
-# Rank r of 3 has shards r, r + 3, r + 6.
-@pytest.mark.parametrize("again", [1, pytest.param(2, marks=pytest.mark.slow), 3])
+KILLS = {
+    "before its first shard": (("shard-00001.h5", 1), [1, 4, 7]),
+    "between a shard and its record": (("shard-00004.json", 1), [4, 7]),
+    "before its last": (("shard-00008.h5", 2), [8]),
+}
+"""Rank r of 3 has shards r, r + 3, r + 6."""
+USUAL = {("before its first shard", 1), ("between a shard and its record", 3)}
+
+
 @pytest.mark.parametrize(
-    ("die", "lost"),
+    ("when", "again"),
     [
-        (("shard-00001.h5", 1), [1, 4, 7]),
-        (("shard-00004.json", 1), [4, 7]),
-        (("shard-00008.h5", 2), [8]),
+        (when, again) if (when, again) in USUAL else slow(when, again)
+        for when in KILLS
+        for again in (1, 2, 3)
     ],
-    ids=["before its first shard", "between a shard and its record", "before its last"],
 )
 def test_a_killed_rank_is_told_and_any_number_of_processes_continues(
-    folder, whole, tmp_path, die, lost, again
+    folder, whole, tmp_path, when, again
 ) -> None:
     out = tmp_path / "out"
+    die, lost = KILLS[when]
     exits = ended(started(folder, out, 3, die=die))
     assert exits == {rank: -signal.SIGKILL if rank == die[1] else 1 for rank in range(3)}
     names = ", ".join(f"shard-{index:05d}.h5" for index in lost)
@@ -145,7 +157,7 @@ def has_record(path: Path) -> bool:
 
 
 @pytest.mark.parametrize(
-    "name", ["manifest.json", "plan.json", "shard-00000.h5", "shard-00003.json"]
+    "name", ["manifest.json", slow("plan.json"), slow("shard-00000.h5"), "shard-00003.json"]
 )
 def test_when_rank_0_is_killed_the_others_end_and_the_same_command_continues(
     folder, whole, tmp_path, name
@@ -255,7 +267,7 @@ def torchrun(folder: Path, out: Path, world: int, die: str = "-") -> subprocess.
     )
 
 
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", [2, slow(3)])
 def test_under_torchrun_and_gloo_the_bytes_are_the_same(folder, whole, tmp_path, world) -> None:
     done = torchrun(folder, tmp_path / "out", world)
     assert done.returncode == 0, done.stderr

@@ -40,7 +40,9 @@ def test_each_of_ours_takes_steps_and_is_measured(kind: str, by: str, given, mon
     loop.main(Ours)
     found = json.loads(capsys.readouterr().out)
     assert found["steps"] >= 4  # one to load, three that count
-    assert found["step_ms"] > 0
+    assert 0 < found["fastest_ms"] <= found["step_ms"]
+    assert found["user_ms"] >= 0
+    assert found["system_ms"] >= 0
     assert found["fve_seconds"] < 1
     assert 0 <= found["dead"] <= 1
     if kind in ("topk", "batchtopk", "matryoshka"):

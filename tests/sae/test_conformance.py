@@ -1,6 +1,7 @@
 """What every architecture must do; a new one is tested here without an edit."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,17 +12,25 @@ from hypothesis import strategies as st
 from interp.config import field_docs
 from interp.errors import ConfigError, DataError, UnknownName
 from interp.sae import (
+    TopK,
     TrainConfig,
     architectures,
     find_architecture,
     load_dictionary,
     save_dictionary,
+    train,
+    train_many,
 )
+from interp.sae.job import names
+from interp.store import ActivationStore
 from tests.sae.planted import Planted, matched, mmcs
-from tests.sae.shared import ORIGIN, finish, small, trainer_on
+from tests.sae.shared import ORIGIN, finish, planted_store, small, trainer_on
 
 KINDS = sorted(architectures())
 every = pytest.mark.parametrize("kind", KINDS)
+every_with_k = pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if hasattr(architectures()[kind], "k")]
+)
 
 ONE_TO_ONE = {
     # its shortest prefixes earn more by mixtures of features than by one feature a latent
@@ -46,7 +55,7 @@ def test_every_setting_is_documented(kind: str) -> None:
 
 
 @every
-def test_planted_features_are_recovered(kind: str) -> None:
+def test_planted_features_are_recovered(kind: str, record_property) -> None:
     """d = 64, 128 unit features, p = 0.03: a random dictionary has an MMCS of .35."""
     source = Planted(batch=512)
     config = TrainConfig(tokens=700_000, batch=512, lr=1e-2, decay=0.3, seed=3, dead_after=20_000)
@@ -54,8 +63,10 @@ def test_planted_features_are_recovered(kind: str) -> None:
     trainer = trainer_on(source, chosen, config)
     before = mmcs(source.features, trainer.learner.weights.decoder.numpy())
     dictionary = finish(trainer, chosen)
+    after = mmcs(source.features, dictionary.W_dec.numpy())
+    record_property("MMCS", after)
     assert before < 0.4
-    assert mmcs(source.features, dictionary.W_dec.numpy()) >= 0.96
+    assert after >= 0.96
     rows = source.draw(4096, -1 % 2**32)
     error = rows - dictionary(torch.from_numpy(rows)).numpy()
     assert 1 - error.var(axis=0).sum() / rows.var(axis=0).sum() > 0.83
@@ -90,6 +101,27 @@ def test_decoder_rows_stay_of_unit_norm_and_unprojected_gradients_vanish(kind: s
             assert along.abs().max() <= 1e-6 * moments.abs().max()
     saved = finish(trainer, chosen).W_dec
     torch.testing.assert_close(saved.norm(dim=1), torch.ones(96))
+
+
+@every_with_k
+def test_k_is_the_number_of_active_latents(kind: str) -> None:
+    """Exactly in each batch of training, and nearly so of new rows where a threshold decides."""
+    source, chosen = Planted(batch=256, p=0.06), small(kind, latents=128, k=4)
+    trainer = trainer_on(source, chosen, TrainConfig(tokens=256 * 150, batch=256, lr=1e-2))
+    least = 3.5 if kind == "matchingpursuit" else 4  # a pursuit may choose a latent again
+    while not trainer.finished:
+        assert least <= float(trainer.step().l0) <= 4
+    z = finish(trainer, chosen).encode(torch.from_numpy(source.draw(4096, 9)))
+    assert float((z > 0).sum(dim=1).float().mean()) == pytest.approx(4, rel=0.15)
+
+
+@every_with_k
+def test_k_beyond_the_width_or_the_latents_is_refused(kind: str) -> None:
+    with pytest.raises(ConfigError, match="k=20 is more than the 128 latents or the site's width"):
+        small(kind, k=20).check(16)
+    with pytest.raises(ConfigError, match="k=9 is more than the 8 latents"):
+        small(kind, k=9, latents=8).check(16)
+    small(kind, k=16).check(16)
 
 
 @every
@@ -141,6 +173,27 @@ def test_a_resumed_run_gives_the_same_weights_to_the_bit(kind: str, more: dict) 
     resumed.load(*stopped.save())
     ours, theirs = (finish(trainer, chosen).state_dict() for trainer in (resumed, whole))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> ActivationStore:
+    return planted_store(tmp_path_factory.mktemp("store") / "planted")
+
+
+@every
+def test_in_a_sweep_it_trains_to_the_bytes_of_the_run_alone(
+    kind: str, store, workspace, tmp_path
+) -> None:
+    config = TrainConfig(tokens=64 * 15, batch=64, lr=1e-2)
+    runs = [(small(kind, latents=48, k=3), config), (TopK(latents=40, k=2), config)]
+    train_many(store, "resid_post.0", runs)
+    train(store, "resid_post.0", *runs[0], out=tmp_path / "alone")
+    together = workspace.dictionary(store.model, "resid_post.0", names(16, runs)[0])
+
+    def contents(folder: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    assert contents(together) == contents(tmp_path / "alone")
 
 
 @every

@@ -204,8 +204,8 @@ def test_what_is_saved_encodes_as_training_did() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"penalty": "step"},
-        {"penalty": "tanh"},
+        pytest.param({"penalty": "step"}, marks=pytest.mark.slow),  # as the conformance suite
+        pytest.param({"penalty": "tanh"}, marks=pytest.mark.slow),
         {"penalty": "quadratic-l0", "target_l0": 4.0, "sparsity_warmup": 0.5},
     ],
     ids=lambda settings: settings["penalty"],

@@ -13,7 +13,7 @@ from interp.errors import ConfigError
 from interp.sae.kernels import DenseBackend, Rule, Weights, backends, default_backend, selecting
 from interp.sae.kernels import compiledstep as module
 
-COMPILED = ["compiled", "compiled-bfloat16"]
+COMPILED = ["compiled", "compiled-bfloat16", "compiled-bfloat16-near"]
 
 
 @settings(deadline=None, max_examples=60)

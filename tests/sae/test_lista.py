@@ -104,6 +104,26 @@ def test_gradients_equal_finite_differences() -> None:
         np.testing.assert_allclose(found[key].reshape(-1).numpy(), numeric, atol=1e-7)
 
 
+def test_which_latents_each_prefix_and_auxk_reach() -> None:
+    """A prefix's loss trains its own latents only; AuxK the dead ones only, and not the offset."""
+    weights, x, dead = problem(4, n=40, d_in=8, latents=13)
+    once = dataclasses.replace(CONFIG, eta=0.0, tilt=0.0)  # looking back mixes the latents
+
+    def parts(lengths, **rule):
+        step = ListaBackend(once, lengths, ORDER).step
+        result = step(weights, x, dataclasses.replace(RULE, **rule), 5.0, dead)
+        return dict(result.gradients.items())
+
+    whole, both = (parts(lengths, aux_coefficient=0.0) for lengths in ((13,), (5, 13)))
+    aux = {key: value - whole[key] for key, value in parts((13,)).items()}
+    for key in ("encoder", "b_enc", "decoder"):
+        first = both[key] - whole[key] / 2  # the mean over both prefixes less half of one
+        assert first[ORDER[:5]].abs().sum() > 0
+        assert first[ORDER[5:]].abs().max() < 1e-15
+        assert aux[key][dead].abs().sum() > 0
+        assert aux[key][~dead].abs().max() < 1e-15
+
+
 def test_tilting_weighs_large_errors_more_and_zero_is_the_mean() -> None:
     losses = torch.tensor([1.0, 2.0, 6.0])
     assert float(tilted(losses, 0.0)) == pytest.approx(3.0)

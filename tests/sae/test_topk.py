@@ -1,4 +1,4 @@
-"""TopK: Multi-TopK's loss and gradients, k's schedule, and the frozen decoder of its family."""
+"""TopK: k, Multi-TopK's loss and gradients, the schedule of k, its family's frozen decoder."""
 
 import dataclasses
 
@@ -15,6 +15,20 @@ from tests.sae.test_kernels import problem, reference_loss
 
 CONFIG = TopK(latents=13, k=2, aux_k=2, aux_coefficient=0.5, multi_coefficient=0.3)
 RULE = Rule(k=2, per="row", aux_k=2, aux_coefficient=0.5)
+
+
+def test_each_row_has_exactly_k_active_latents_in_training_and_after() -> None:
+    source, chosen = Planted(batch=128), TopK(latents=256, k=5)
+    trainer = trainer_on(source, chosen, TrainConfig(tokens=128 * 30, batch=128, lr=1e-2))
+    while not trainer.finished:
+        assert float(trainer.step().l0) == 5
+    dictionary = finish(trainer, chosen)
+    x = torch.from_numpy(source.draw(100, 9))
+    z = dictionary.encode(x)
+    assert ((z > 0).sum(dim=1) == 5).all()
+    values, indices = dictionary.encode_sparse(x)
+    assert torch.equal(torch.zeros_like(z).scatter(1, indices, values), z)
+    assert (values.diff(dim=1) <= 0).all()
 
 
 def learner_with(config: TopK, weights: Weights):

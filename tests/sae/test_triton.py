@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from interp.errors import ConfigError
 from interp.sae import TrainConfig
@@ -30,10 +31,9 @@ pytest.importorskip("triton")
 from triton import knobs
 from triton.runtime import interpreter
 
+from interp.sae.kernels import tritonencode, tritonlaunch, tritonupdate
 from interp.sae.kernels import tritonlists as lists
 from interp.sae.kernels import tritonselect as selection
-from interp.sae.kernels import tritonstep as module
-from interp.sae.kernels import tritonupdate
 
 if not knobs.runtime.interpret:
     pytest.skip("TRITON_INTERPRET is off: see test_triton_gpu.py", allow_module_level=True)
@@ -116,7 +116,7 @@ def test_it_agrees_on_a_larger_batch(per: Per) -> None:
 
 @pytest.mark.parametrize("per", ["row", "batch"])
 def test_it_agrees_across_chunks_and_on_constant_input(per: Per, monkeypatch) -> None:
-    monkeypatch.setattr(module, "CHUNK", 3 * 20 * 8)  # three rows of float64
+    monkeypatch.setattr(tritonencode, "CHUNK", 3 * 20 * 8)  # three rows of float64
     weights, x, dead = proofs.problem(5, n=7, d_in=6, latents=20)
     rule = Rule(k=3, per=per, aux_k=4, aux_coefficient=1 / 32)
     proofs.assert_agree(weights, x, rule, dead, names=("triton",))
@@ -205,6 +205,85 @@ def test_bfloat16_rounds_the_factors_and_nothing_else() -> None:
     full = backends()["triton"]().step(weights, x, rule, 70.0)
     assert not torch.equal(found.loss, full.loss)
     torch.testing.assert_close(found.loss, full.loss, rtol=0.01, atol=0)
+
+
+# -- waiting for the device ----------------------------------------------------------------------
+
+
+class Waits(TorchDispatchMode):
+    """Notes every operation that a host cannot start without a number from the device.
+
+    That is one whose result is a number of the host's, or has a shape that depends on the data:
+    also what must not happen while a CUDA graph is captured.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        needs = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+        name = str(func.overloadpacket)
+        if name in ("aten.index", "aten.index_put", "aten.index_put_"):  # a mask's length
+            masks = [i for i in args[1] if i is not None and i.dtype in (torch.bool, torch.uint8)]
+            waits = bool(masks) and (len(args) == 2 or args[2].numel() > 1)  # one value fills it
+        else:
+            waits = bool(needs & set(func.tags))
+        self.seen += [name] * waits
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def kernels_apart(monkeypatch):
+    """The interpreter's own work is none of a GPU's."""
+
+    def launch(*args, **settings):
+        with _disable_current_modes():
+            tritonlaunch.launch(*args, **settings)
+
+    for part in (selection, lists, tritonupdate):
+        monkeypatch.setattr(part, "launch", launch)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("triton", torch.float64), ("triton-bfloat16", None)])
+@pytest.mark.parametrize(("per", "waited"), [("row", []), ("batch", ["aten._local_scalar_dense"])])
+def test_only_the_batch_rule_waits_for_the_device_and_once(
+    name: str, dtype, per: Per, waited: list[str], kernels_apart
+) -> None:
+    weights, x, dead = proofs.problem(5, n=2, d_in=3, latents=8, dtype=dtype or torch.float32)
+    rule = Rule(k=2, per=per, aux_k=2, aux_coefficient=1 / 32)
+    backend = backends()[name]()
+    backend.step(weights, x, rule, 3.0, dead)  # from now on the batch rule has a guess
+    with Waits() as waits:
+        found = backend.step(weights, x, rule, 3.0, dead)
+        assert waits.seen == waited
+        two = [tensor.encoder.float() for tensor in (weights, found.gradients)]
+        moments = [torch.zeros_like(two[0]) for _ in range(2)]
+        tritonupdate.update(*two, *moments, Adam(lr=0.1, step=1), unit_rows=True)
+        assert waits.seen == waited
+
+
+def test_whatever_waits_for_the_device_is_seen() -> None:
+    x = torch.tensor([1.0, 0.0])
+    with Waits() as waits:
+        float(x[0])
+        bool(x.any())
+        x.nonzero()
+        x[x > 0]
+        x[x < 2] = torch.tensor([1.0, 0.0])
+        x[x > 5] = 0  # needs nothing
+        x.unique()
+        torch.equal(x, x + 1)
+        torch.where(x > 0, x, 0).sum().sqrt()  # nor does this
+    assert waits.seen == [
+        "aten._local_scalar_dense",
+        "aten._local_scalar_dense",
+        "aten.nonzero",
+        "aten.index",
+        "aten.index_put_",
+        "aten._unique2",
+        "aten.equal",
+    ]
 
 
 # -- single kernels -----------------------------------------------------------------------------

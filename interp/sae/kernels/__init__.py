@@ -33,12 +33,16 @@ __all__ = [
 
 
 def backends() -> dict[str, Callable[[], Backend]]:
-    """Every backend by name; ``dense`` is the reference."""
+    """Every backend by name; ``dense`` is the reference.
+
+    Of those for a CPU only ``compiled-bfloat16-near`` may differ from it by more than rounding.
+    """
     from interp.sae.kernels.compiledstep import CompiledBackend  # numba takes long to import
 
     known: dict[str, Callable[[], Backend]] = {
         "compiled": CompiledBackend,
         "compiled-bfloat16": partial(CompiledBackend, "bfloat16"),
+        "compiled-bfloat16-near": partial(CompiledBackend, "bfloat16-near"),
         "dense": DenseBackend,
         "sparse": SparseBackend,
     }

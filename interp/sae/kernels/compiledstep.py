@@ -7,13 +7,11 @@
 4. Entries sorted by latent: both weight gradients per latent, without atomics.
 5. ∂loss/∂b_dec = Σ ∂loss/∂x̂ - encoderᵀ ∂loss/∂b_enc.
 
-With ``search="bfloat16"`` the products of step 2 are taken between rounded rows ĉ and ê, and every
-entry that could be among the chosen is computed again in full precision. By Cauchy and Schwarz
-
-    |ĉ·ê - c·e| ≤ ‖c - ĉ‖ ‖e‖ + ‖ĉ‖ ‖e - ê‖      and 2⁻⁹ |ĉ·ê| for rounding the product,
-
-so the selection is exact, not nearly so. This is faster only where the processor multiplies
-bfloat16. The batch rule takes its products in full either way.
+With ``search="bfloat16"`` the products of step 2 are taken between rounded rows, and every entry
+that could be among the chosen is computed again in full precision (`searching.py`): exact, not
+nearly so. ``search="bfloat16-near"`` computes only those that could likely be, so that at most one
+row in 10,000 has another selection, as far as rounding errors have fair signs. Both are faster only
+where the processor multiplies bfloat16. The batch rule takes its products in full either way.
 
 With ``prefixes`` m₁ < m₂ < ... the first term of the loss is the mean over them of what the latents
 up to each leave unexplained (Matryoshka). Step 3 walks a row's entries group by group, so that all
@@ -36,7 +34,7 @@ from interp.sae.kernels.clock import timed
 from interp.sae.kernels.compiled import balanced, even, share
 from interp.sae.kernels.interface import Rule, StepResult, Weights
 from interp.sae.kernels.scratch import CHUNK, Scratch
-from interp.sae.kernels.searching import rounding, search
+from interp.sae.kernels.searching import Rounded, bound, likely, rounding, search
 from interp.sae.kernels.selecting import above, cut_to, select
 from interp.sae.kernels.summing import by_latent, column_sums, gather, reconstruct, scatter
 
@@ -44,8 +42,6 @@ MARGIN = 0.9
 """The next batch's candidates are those above this share of the last batch's threshold."""
 SPARE = 4
 """Candidates beyond so many times n·k are cut at once, so that a bad guess costs no memory."""
-SUMMING = np.float32(4 * 2**-24)
-"""Rounding of single precision's sums a term, the search's and the full one's."""
 
 Array = NDArray[Any]
 EVERY = np.empty(0, np.int32)
@@ -69,12 +65,12 @@ class Lists:
 class CompiledBackend:
     """Numba on a CPU. The next step overwrites the gradients of the last."""
 
-    def __init__(self, search: Literal["exact", "bfloat16"] = "exact") -> None:
+    def __init__(self, search: Literal["exact", "bfloat16", "bfloat16-near"] = "exact") -> None:
         """Empty buffers.
 
         Args:
-            search: the precision in which candidates are looked for where k are taken per row;
-                the selection is exact either way.
+            search: how candidates are looked for where k are taken per row; the selection is exact,
+                except with "bfloat16-near".
         """
         self._search = search
         self.prefixes: tuple[int, ...] = ()
@@ -167,13 +163,13 @@ class CompiledBackend:
             return self._encode_batch(weights, centred, rule.k * n, helped, aux), aux
         main = self._lists("main", n, rule.k, centred)
         source, encoder, loop, more = centred, weights.encoder, select, ()
-        if self._search == "bfloat16" and centred.dtype == torch.float32:
-            source, sizes, lost = self._rounded("centred", centred)
-            encoder, longest, most_lost = self._rounded("encoder", weights.encoder)
-            slack = lost * longest.max() + (sizes + lost) * most_lost.max()
-            slack += SUMMING * centred.shape[1] * sizes * longest.max()
-            slack *= np.float32(1.01)  # norms are rounded too
-            loop, more = search, (centred.numpy(), weights.encoder.numpy(), slack)
+        if self._search != "exact" and centred.dtype == torch.float32:
+            rows = self._rounded("centred", centred)
+            latents = self._rounded("encoder", weights.encoder)
+            slack = (bound if self._search == "bfloat16" else likely)(rows, latents)
+            source, encoder, loop = rows.short, latents.short, search
+            full = self._buffer("full", n, like=centred, dtype=torch.int32).numpy()
+            more = (centred.numpy(), weights.encoder.numpy(), slack, full)
         for start, pre in self._kept.products(source, encoder, CHUNK):
             bits = pre.view(torch.int16) if loop is search else pre
             given = (start, bits.numpy(), weights.b_enc.numpy())
@@ -183,13 +179,13 @@ class CompiledBackend:
                     share(loop, even(len(pre)), *given, *into, *more)
         return main, aux
 
-    def _rounded(self, name: str, table: Tensor) -> tuple[Tensor, Array, Array]:
-        """Rows in bfloat16, their norms before, and the norms of what rounding took."""
+    def _rounded(self, name: str, table: Tensor) -> Rounded:
+        """Rows in bfloat16, and their norms."""
         short = self._buffer(f"{name} short", *table.shape, like=table, dtype=torch.bfloat16)
         bits = short.copy_(table).view(torch.int16).numpy()
-        sizes, lost = np.empty(len(table), np.float32), np.empty(len(table), np.float32)
+        sizes, lost = np.empty((len(table), 2)), np.empty((len(table), 2))
         share(rounding, even(len(table)), table.numpy(), bits, sizes, lost)
-        return short, sizes, lost
+        return Rounded(short, sizes, lost)
 
     def _encode_batch(
         self, weights: Weights, centred: Tensor, wanted: int, helped: Array, aux: Lists | None

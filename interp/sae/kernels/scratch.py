@@ -20,8 +20,9 @@ class Scratch(dict[str, Tensor]):
     def room(self, name: str, *shape: int, like: Tensor, dtype: Any = None) -> Tensor:
         """Memory of that name, the same at every step; it only grows."""
         kept, dtype, room = self.get(name), dtype or like.dtype, prod(shape)
-        if kept is None or len(kept) < room or kept.dtype != dtype:
-            kept = self[name] = torch.empty(room, dtype=dtype)
+        fits = kept is not None and len(kept) >= room and kept.device == like.device
+        if kept is None or not fits or kept.dtype != dtype:
+            kept = self[name] = torch.empty(room, dtype=dtype, device=like.device)
         return kept[:room].view(shape)
 
     def grow(self, name: str, filled: int, room: int, dtype: Any) -> Tensor:

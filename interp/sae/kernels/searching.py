@@ -1,9 +1,25 @@
-"""Compiled selection from bfloat16 products: exact, by a bound on how far they can be off."""
+"""Compiled selection from bfloat16 products: candidates first, then their values in full.
 
+A product of rounded rows ĉ = c - δ and ê = e - ε is off by δ·e + ĉ·ε. How far, at most:
+
+- *surely*, by Cauchy and Schwarz: ‖δ‖ ‖e‖ + ‖ĉ‖ ‖ε‖. The selection is then exact.
+- *likely*. Given their sizes let the signs of all δ and ε be independent and fair. Then by
+  Hoeffding's inequality it exceeds λs with a probability of at most 2 exp(-λ²/2), where
+  s² = Σ (δe)² + Σ (ĉε)² ≤ ‖δ‖₄² ‖e‖₄² + ‖ĉ‖₄² ‖ε‖₄², again by Cauchy and Schwarz. Over all F
+  latents of a row, λ² = 2 ln(2F / `MISSES`) makes the probability `MISSES` that its selection may
+  differ. Norms of the fourth power make a few outlying dimensions count as what they are. Sums of d
+  rounded numbers are treated alike: λ √d in place of d (Higham & Mary 2019).
+
+What lies within the error of the k-th largest is computed in full; that decides how many extra
+candidates there are. `bound` and `likely` give the error, `search` does the rest.
+"""
+
+from dataclasses import dataclass
 from typing import Any, no_type_check
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from interp.compiled import compiled
 from interp.sae.kernels.selecting import (
@@ -16,8 +32,42 @@ from interp.sae.kernels.selecting import (
 )
 
 Array = NDArray[Any]
-ROUNDING = np.float32(1.01 * 2**-9)
-"""A bfloat16 result lies this share of its size from the number it stands for."""
+ROUNDING = np.float32(1.01 * 2**-8)
+"""A bfloat16 result lies at most this share of its size from the number it stands for."""
+SUMMING = 4 * 2**-24
+"""Rounding of single precision's sums a term, the search's and the full one's."""
+MISSES = 1e-4
+"""Share of the rows whose selection may differ, at most, where the error is `likely`."""
+
+
+@dataclass
+class Rounded:
+    """Rows in bfloat16, and 2-norms and 4-norms [rows, 2] of the rows and of what rounding took."""
+
+    short: Tensor
+    sizes: Array
+    lost: Array
+
+
+def bound(rows: Rounded, latents: Rounded) -> Array:
+    """How far a row's products with any latent can be off, their own rounding apart, [rows]."""
+    size, lost = rows.sizes[:, 0], rows.lost[:, 0]
+    longest, most_lost = latents.sizes[:, 0].max(), latents.lost[:, 0].max()
+    slack = lost * longest + (size + lost) * most_lost
+    slack += SUMMING * rows.short.shape[1] * size * longest
+    return (1.01 * slack).astype(np.float32)  # norms are rounded too
+
+
+def likely(rows: Rounded, latents: Rounded) -> Array:
+    """How far at most in all but `MISSES` of the rows, if rounding errors have fair signs."""
+    far = np.sqrt(2 * np.log(2 * len(latents.sizes) / MISSES))
+    size, lost = rows.sizes[:, 1], rows.lost[:, 1]
+    longest, most_lost = latents.sizes[:, 1].max(), latents.lost[:, 1].max()
+    spread = np.hypot(lost * longest, (size + lost) * most_lost)
+    products = rows.sizes[:, 0] * latents.sizes[:, 0].max()
+    spread += SUMMING * rows.short.shape[1] ** 0.5 * products
+    # where few dimensions are all of a row, what is sure is less
+    return np.minimum((1.01 * far * spread).astype(np.float32), bound(rows, latents))
 
 
 @compiled
@@ -30,11 +80,15 @@ def rounding(first: int, last: int, table: Array, bits: Array, sizes: Array, los
         upper = wide.view(np.int32)
         for c in range(len(row)):
             upper[c] = np.int32(short[c]) << 16
-        size, gone = np.float32(0), np.float32(0)
+        size2, size4, lost2, lost4 = 0.0, 0.0, 0.0, 0.0  # fourth powers want double precision
         for c in range(len(row)):
-            size += row[c] * row[c]
-            gone += (row[c] - wide[c]) ** 2
-        sizes[i], lost[i] = np.sqrt(size), np.sqrt(gone)
+            own, gone = np.float64(row[c]) ** 2, np.float64(row[c] - wide[c]) ** 2
+            size2 += own
+            size4 += own * own
+            lost2 += gone
+            lost4 += gone * gone
+        sizes[i, 0], sizes[i, 1] = np.sqrt(size2), np.sqrt(np.sqrt(size4))
+        lost[i, 0], lost[i, 1] = np.sqrt(lost2), np.sqrt(np.sqrt(lost4))
 
 
 @compiled
@@ -96,14 +150,15 @@ def search(
     x: Array,
     encoder: Array,
     slack: Array,
+    full: Array,
 ) -> None:
-    """As `select`, but from bfloat16 products whose error is at most ``slack[row]``: exact.
+    """As `select`, but from bfloat16 products; exact where their error is at most ``slack[row]``.
 
     1. Let k approximate values reach L. Then k exact ones reach L - slack, and what lies below
        L - 2 slack by the products cannot be among them.
     2. Compute those that reach L in full. Their k-th exact value is seldom as low as L - slack:
        what lies a slack below *it* by the products is no candidate either.
-    3. Compute the candidates that are left in full.
+    3. Compute the candidates that are left in full. ``full[row]`` says how many were, in all.
 
     To the slack comes the rounding of the product itself; of those near L at most ``ROUNDING``
     times |L| + max |bias|.
@@ -126,6 +181,7 @@ def search(
         if reached >= k:
             count = move_up(some, which, reached, count, bisect(some[:reached], k, k) - wide)
         rescore(some, which, reached, count, x[start + i], encoder, bias)
+        full[start + i] = count
         count = keep_largest(some, which, keep_positive(some, which, count), k)
         begin = (start + i) * k
         ends[start + i] = begin + count
