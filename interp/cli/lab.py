@@ -1,7 +1,7 @@
 """``interp lab``: reproduce published results where the truth is known."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from interp.cli.bars import bar
@@ -13,7 +13,8 @@ EXAMPLE = """\
   interp lab list
   interp lab run pentagon --quick
   interp lab run phase-diagram --full --seeds 5
-  interp lab table"""
+  interp lab table
+  interp lab table --markdown"""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", type=count, metavar="N", help="run: measure with seeds 0 to N-1 [the result's]"
     )
+    parser.add_argument(
+        "--markdown", action="store_true", help="table: as Markdown, with the papers"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -54,7 +58,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.action == "table":
         found = reproduced(workspace)
         rows = [row for name, content in found.items() for row in _rows(name, content)]
-        table(args, rows)
+        if args.markdown:
+            for line in _markdown(rows):
+                say(args, line)
+        else:
+            table(args, rows)
         return {"results": found, "rows": rows}
     if args.name is None:
         raise ConfigError("`interp lab run` needs the name of a result; `interp lab list` has them")
@@ -76,30 +84,33 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _rows(name: str, content: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """One line a check; one line that says so for a result that was not run."""
+    """One line a quantity; one line that says so for a result that was not run."""
+    keys = ("result", "quantity", "expected", "accepted", "measured", "spread", "seeds")
+    empty: dict[str, Any] = {**dict.fromkeys(keys), "result": name, "verdict": "not run", "why": ""}
     if content is None:
-        keys = ("expected", "accepted", "measured", "spread", "seeds")
-        empty: dict[str, Any] = dict.fromkeys(keys)
-        return [{"result": name, "quantity": None, **empty, "verdict": "not run"}]
+        return [empty]
     return [
         {
-            "result": name,
-            "quantity": check["quantity"],
-            "expected": check["expected"],
-            "accepted": _range(check["low"], check["high"]),
-            "measured": check["mean"],
-            "spread": check["spread"],
-            "seeds": len(check["values"]),
-            "verdict": f"{_verdict(check)} ({content['effort']})",
+            **empty,
+            "quantity": each["quantity"],
+            "expected": each.get("expected"),
+            "accepted": _range(each["low"], each["high"]) if "low" in each else "anything",
+            "measured": each["mean"],
+            "spread": each["spread"],
+            "seeds": len(each["values"]),
+            "verdict": f"{_verdict(each)} ({content['effort']})",
+            "why": each.get("why", ""),
         }
-        for check in content["checks"]
+        for each in [*content["checks"], *content.get("reported", [])]
     ]
 
 
-def _verdict(check: Mapping[str, Any]) -> str:
-    if check["passed"]:
+def _verdict(each: Mapping[str, Any]) -> str:
+    if "passed" not in each:
+        return "reported"
+    if each["passed"]:
         return "pass"
-    below = check["low"] is not None and check["mean"] < check["low"]
+    below = each["low"] is not None and each["mean"] < each["low"]
     return "FAIL, below" if below else "FAIL, above"
 
 
@@ -107,3 +118,32 @@ def _range(low: float | None, high: float | None) -> str:
     if low is None:
         return f"at most {high:.4g}"
     return f"at least {low:.4g}" if high is None else f"{low:.4g} to {high:.4g}"
+
+
+def _markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The table with its papers, a result's name and paper on its first line."""
+    from interp.lab import experiments
+
+    known = experiments()
+    lines = [
+        "| result | paper | quantity | expected | accepted | measured | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    last = None
+    for row in rows:
+        name = row["result"]
+        first = ("", "") if name == last else (f"`{name}`", known[name].paper)
+        expected, measured = (_number(row[key]) for key in ("expected", "measured"))
+        verdict = ": ".join(part for part in (row["verdict"], row["why"]) if part)
+        cells = (*first, row["quantity"] or "", expected, row["accepted"] or "", measured, verdict)
+        lines.append(f"| {' | '.join(_escaped(cell) for cell in cells)} |")
+        last = name
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", r"\|")

@@ -7,7 +7,15 @@ from typing import Any
 from interp.config import to_dict
 from interp.errors import FormatError
 from interp.files import read_json, write_json
-from interp.lab.result import Check, Effort, Experiment, Measurement, Result, experiments
+from interp.lab.result import (
+    Check,
+    Effort,
+    Experiment,
+    Measurement,
+    Reported,
+    Result,
+    experiments,
+)
 from interp.progress import Progress, silent
 from interp.provenance import Provenance
 from interp.workspace import Workspace, working_in
@@ -47,9 +55,9 @@ def reproduce(
 
         with working_in(root):
             found.append(experiment.measure(seed, told))
+    values = {name: tuple(one.values[name] for one in found) for name in found[0].values}
     checks = tuple(
-        Check(expected=each, values=tuple(one.values[each.quantity] for one in found))
-        for each in experiment.expected()
+        Check(expected=each, values=values.pop(each.quantity)) for each in experiment.expected()
     )
     result = Result(
         name=experiment.name,
@@ -58,6 +66,7 @@ def reproduce(
         effort=effort,
         setting=to_dict(experiment),
         checks=checks,
+        reported=tuple(Reported(quantity=name, values=rest) for name, rest in values.items()),
         figures=found[0].figures,
         notes=found[0].notes,
     )

@@ -3,7 +3,8 @@
 A result is one file in `interp.lab.results`, found by itself: an `Experiment` whose fields are its
 settings. It is measured once for every seed, and each `Expected` quantity passes when its mean over
 the seeds lies in the accepted range, which was fixed before measuring. A reproduction that fails is
-reported as failed.
+reported as failed, with what is known of the reason. Quantities for which nothing was published or
+derived are reported without a verdict.
 """
 
 import importlib
@@ -34,6 +35,8 @@ class Expected:
     """Least accepted mean."""
     high: float = math.inf
     """Greatest accepted mean."""
+    why: str = ""
+    """What is known of the reason where it fails, in one sentence printed beside the failure."""
 
     def accepts(self, mean: float) -> bool:
         """Whether a mean is a reproduction."""
@@ -63,7 +66,7 @@ class Measurement:
     """What one seed gave."""
 
     values: Mapping[str, float]
-    """Quantities by name."""
+    """Quantities by name; those that nothing `Expected` names are reported without a verdict."""
     figures: tuple[Figure, ...] = ()
     """Pictures; those of the first seed are kept."""
     notes: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -121,13 +124,11 @@ class Experiment(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
-    """One expected quantity beside what was measured."""
+class Measured:
+    """One quantity over the seeds."""
 
-    expected: Expected
-    """What must come out."""
     values: tuple[float, ...]
-    """What did, seed by seed."""
+    """What came out, seed by seed."""
 
     @property
     def mean(self) -> float:
@@ -141,6 +142,30 @@ class Check:
             return None
         squares = math.fsum((value - self.mean) ** 2 for value in self.values)
         return math.sqrt(squares / (len(self.values) - 1))
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return {"values": list(self.values), "mean": self.mean, "spread": self.spread}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reported(Measured):
+    """A quantity for which nothing was published or derived."""
+
+    quantity: str
+    """Its name, a key of `Measurement.values`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return {"quantity": self.quantity, **super().to_dict()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check(Measured):
+    """One expected quantity beside what was measured."""
+
+    expected: Expected
+    """What must come out."""
 
     @property
     def passed(self) -> bool:
@@ -157,10 +182,9 @@ class Check:
             "quantity": self.expected.quantity,
             "expected": self.expected.value,
             **bounds,
-            "values": list(self.values),
-            "mean": self.mean,
-            "spread": self.spread,
+            **super().to_dict(),
             "passed": self.passed,
+            "why": "" if self.passed else self.expected.why,
         }
 
 
@@ -180,6 +204,8 @@ class Result:
     """Every setting, the number of seeds included."""
     checks: tuple[Check, ...]
     """Expected beside measured."""
+    reported: tuple[Reported, ...] = ()
+    """Measured without an expectation."""
     figures: tuple[Figure, ...]
     """Pictures, of the first seed."""
     notes: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -200,6 +226,7 @@ class Result:
             "setting": self.setting,
             "passed": self.passed,
             "checks": [check.to_dict() for check in self.checks],
+            "reported": [each.to_dict() for each in self.reported],
             "figures": [asdict(figure) for figure in self.figures],
             "notes": dict(self.notes),
         }

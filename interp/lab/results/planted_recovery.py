@@ -3,6 +3,8 @@
 1. 128 random unit features in 64 dimensions, each active in 3 % of rows.
 2. Train a TopK dictionary of 128 latents with k=4.
 3. On fresh rows: MMCS, MCC and FVE, beside the MMCS of random directions as many.
+
+The expected figures are of a trial made for this project before this file was, one or two runs.
 """
 
 from dataclasses import dataclass
@@ -54,11 +56,15 @@ class PlantedRecovery(Experiment):
 
     def expected(self) -> tuple[Expected, ...]:
         """See `Experiment.expected`."""
+        more = (
+            "more is recovered than in the trial that these figures are of, whose optimiser and "
+            "number of rows were not written down"
+        )
         return (
-            Expected(quantity="MMCS", value=0.96, low=0.93, high=0.99),
-            Expected(quantity="MCC", value=0.92, low=0.89, high=0.95),
+            Expected(quantity="MMCS", value=0.96, low=0.93, high=0.99, why=more),
+            Expected(quantity="MCC", value=0.92, low=0.89, high=0.95, why=more),
             Expected(quantity="MMCS of random directions", value=0.34, low=0.31, high=0.37),
-            Expected(quantity="FVE", value=0.83, low=0.80, high=0.86),
+            Expected(quantity="FVE", value=0.83, low=0.80, high=0.86, why=more),
         )
 
     def measure(self, seed: int, progress: Progress = silent) -> Measurement:

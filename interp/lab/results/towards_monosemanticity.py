@@ -38,51 +38,34 @@ from interp.capture import capture
 from interp.errors import ConfigError, DataError
 from interp.evaluate.candidate import candidate
 from interp.evaluate.downstream import Downstream, downstream_many
-from interp.features import ExtractConfig, UnitTable, extract, neurons
-from interp.lab.matching import SparseNeurons, best_correlations, superiority
-from interp.lab.result import Effort, Expected, Experiment, Figure, Measurement
+from interp.features import UnitTable, extract, neurons
+from interp.lab.language_latents import PURITY, QUICK, LanguageLatents, purer, scoring
+from interp.lab.matching import SparseNeurons, best_correlations
+from interp.lab.result import Effort, Expected, Figure, Measurement
 from interp.lab.toys.language import LanguageConfig, before_and_after, find_text
 from interp.models import LoadedModel
 from interp.progress import Progress, silent
-from interp.sae import BatchTopK, Dictionary, TrainConfig, train_many
+from interp.sae import Dictionary, train_many
 from interp.store import ActivationStore
 from interp.workspace import Workspace
 
 SITE = "mlp_post.0"
-PURITY = {
-    "monosemanticity": 1,
-    "token_purity": 1,
-    "senses_effective": -1,
-    "rule_auroc": 1,
-    "rule_one_auroc": 1,
-}
-"""The scores of purity, and the sign that makes purer greater."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TowardsMonosemanticity(Experiment):
+class TowardsMonosemanticity(LanguageLatents):
     """See the module."""
 
     name = "towards-monosemanticity"
     paper = "Bricken et al. 2023, Towards Monosemanticity"
     claim = "Latents of a one-layer model are purer and more universal than its neurons."
 
-    corpus: str = "shakespeare"
-    """What is read: a packaged corpus or a path."""
-    vocabulary: int = 2048
-    """Tokens of the BPE."""
     d_mlp: int = 512
     """Neurons."""
     steps: int = 700
-    """Training steps of the models, 4,096 tokens each."""
-    tokens: int = 1_000_000
-    """Tokens stored."""
+    """Training steps of each of the two models, 4,096 tokens each."""
     widths: tuple[int, ...] = (512, 1024, 2048, 4096, 8192, 16_384)
     """Latents of the dictionaries, rising."""
-    k: int = 16
-    """Active latents a token."""
-    dictionary_tokens: int = 1_500_000
-    """Training tokens of each dictionary."""
     windows: int = 256
     """Held-out windows on which the loss is measured."""
 
@@ -98,9 +81,7 @@ class TowardsMonosemanticity(Experiment):
         if effort == "full":
             return cls()
         return cls(
-            seeds=1,
-            vocabulary=1024,
-            steps=250,
+            **QUICK,
             tokens=150_000,
             widths=(512, 2048),
             dictionary_tokens=300_000,
@@ -109,16 +90,25 @@ class TowardsMonosemanticity(Experiment):
 
     def expected(self) -> tuple[Expected, ...]:
         """See `Experiment.expected`."""
-        purer = [
-            Expected(quantity=f"latent purer than {other}, {score}", value=0.9, low=0.55, high=1.0)
-            for other in ("neuron", "sparse neuron")
+        rare = (
+            "much of what sets latents apart is that they are rare, and these neurons are as rare"
+        )
+        pure = [
+            Expected(
+                quantity=f"latent purer than {other}, {score}",
+                value=0.9,
+                low=0.55,
+                high=1.0,
+                why=why,
+            )
+            for other, why in (("neuron", ""), ("sparse neuron", rare))
             for score in PURITY
         ]
         return (
             Expected(quantity="loss recovered, widest", value=0.945, low=0.79),
             Expected(quantity="loss recovered, widest minus narrowest", value=0.1, low=0.0),
             Expected(quantity="density modes, widest", value=2.0, low=2.0, high=2.0),
-            *purer,
+            *pure,
             Expected(quantity="universality, latents minus neurons", value=0.26, low=0.0),
         )
 
@@ -137,8 +127,7 @@ class TowardsMonosemanticity(Experiment):
                 models.append(trained)
                 stores.append(capture(trained, [SITE], text, workspace=scratch, tokens=self.tokens))
                 progress(len(models), 6, "models")
-            config = TrainConfig(tokens=self.dictionary_tokens, seed=seed)
-            runs = [(BatchTopK(k=self.k, latents=width), config) for width in self.widths]
+            runs = [self.dictionary(width, seed) for width in self.widths]
             first = train_many(stores[0], SITE, runs, workspace=scratch)
             progress(4, 6, "dictionaries")
             (second,) = train_many(stores[1], SITE, runs[-1:], workspace=scratch)
@@ -169,9 +158,8 @@ class TowardsMonosemanticity(Experiment):
             ),
         }
         for other in ("neuron", "sparse neuron"):
-            for score, sign in PURITY.items():
-                ours, theirs = (sign * tables[name].column(score) for name in ("latent", other))
-                values[f"latent purer than {other}, {score}"] = superiority(ours, theirs)
+            for score, share in purer(tables["latent"], tables[other]).items():
+                values[f"latent purer than {other}, {score}"] = share
         widths = [float(width) for width in self.widths]
         return Measurement(
             values=values,
@@ -216,7 +204,7 @@ def _extract(
     store: ActivationStore, dictionary: Dictionary, seed: int, scratch: Workspace
 ) -> dict[str, UnitTable]:
     """Tables of latents, of neurons, and of neurons as rarely active as the latents."""
-    settings = ExtractConfig(seed=seed, score_rows=50_000)
+    settings = scoring(seed)
     plain = neurons(store, SITE)
     first = extract([plain, dictionary], store, config=settings, workspace=scratch).tables
     latents = first[1]

