@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from interp.config import to_dict
-from interp.errors import ConfigError, DataError
+from interp.errors import ConfigError, DataError, FormatError
 from interp.features.bases import Basis, DictionaryBasis, written_site
 from interp.features.config import ExtractConfig
 from interp.features.find import finished_dictionary
@@ -57,7 +57,7 @@ def extract(
         model: the store's model, for promoted and suppressed tokens; without it they are left out.
         config: settings; the defaults if None.
         workspace: where tables go, ``units/<model>/<site>/<basis>.h5``.
-        out: a folder to put ``<basis>.h5`` into instead.
+        out: a folder to put ``<basis>.h5`` into instead; one folder a site.
         activations: whether to keep every activation of the sparse bases beside their tables, for
             `interp.features.UnitActivations`.
         ranks: the number of this process, and how many there are; by default what torchrun or SLURM
@@ -68,7 +68,8 @@ def extract(
         The units of all bases, most monosemantic first.
 
     Raises:
-        ConfigError: no basis, two of one name, or a model that is not the store's.
+        ConfigError: no basis, two of one name, a model that is not the store's, or ``out`` holds a
+            table of that name of another site.
         UnknownName: the store has no such site.
         DataError: the store has no rows, or activations are NaN or infinite.
         ResourceError: no space is left.
@@ -83,6 +84,8 @@ def extract(
         path = path if out is None else Path(out) / path.name
         kept = activations and is_sparse(basis, store, settings.batch)
         jobs.append(Job(basis, path, _key(basis, store, model, settings), kept))
+    if out is not None:
+        _check_files(jobs, store)
     if any(not job.done for job in jobs):
         sites = list(dict.fromkeys(job.basis.site for job in jobs if not job.done))
         progress(0, len(sites) * store.rows, "learning context embeddings")
@@ -152,6 +155,24 @@ def _check(bases: Sequence[Basis], store: ActivationStore, model: Lens | None) -
         )
     for basis in bases if model is not None else ():
         store.site(written_site(basis))  # the logit lens looks there
+
+
+def _check_files(jobs: Sequence[Job], store: ActivationStore) -> None:
+    """Refuse two tables in one file: outside the workspace a file is named by its basis alone."""
+    of: dict[Path, tuple[str, str]] = {}
+    for job in jobs:
+        mine = (store.model, job.basis.site)
+        try:
+            there = UnitTable.open(job.path)
+            of.setdefault(job.path, (there.model, there.site))
+        except FormatError:  # nothing is there, or nothing of use
+            pass
+        other = of.setdefault(job.path, mine)
+        if other != mine:
+            raise ConfigError(
+                f"{job.path} would hold {job.basis.name} of {'/'.join(other)} and of "
+                f"{'/'.join(mine)}; give each site a folder of its own"
+            )
 
 
 def _key(basis: Basis, store: ActivationStore, model: Lens | None, config: ExtractConfig) -> str:

@@ -29,7 +29,8 @@ LEAST = 8
 """Following tokens needed on either side."""
 
 SCORES = {
-    "logit_kurtosis": "excess kurtosis of the direction's logit effects over the vocabulary",
+    "logit_kurtosis": "experimental; excess kurtosis of the direction's logit effects over the "
+    "vocabulary",
     "logit_agreement": "AUROC of the direction's logit effect on tokens that follow active rows, "
     "against those that follow random silent rows; ½ is chance",
 }

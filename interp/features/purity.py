@@ -7,12 +7,19 @@ where only the strongest do. Below the top the rows are a random sample; inside 
 strongest rows are over-represented.
 """
 
+from typing import Any, no_type_check
+
 import numpy as np
 from jaxtyping import Float32, Int64
+from numpy.typing import NDArray
 
+from interp.compiled import compiled
 from interp.features.contexts import STRATA
-from interp.features.jackknife import GROUPS, jackknife_error
+from interp.features.jackknife import GROUPS
 from interp.features.sample import Sample
+from interp.sae.kernels.compiled import even, share
+
+Array = NDArray[Any]
 
 SHARES = STRATA[1:]
 """Strata of active rows, each with its purity."""
@@ -47,32 +54,96 @@ def purity(
         codes: each row's token, domain or language as a number.
         groups: group of each row's document, see `interp.features.jackknife`.
     """
-    units = len(sample.rows)
-    strata = np.full((units, len(SHARES)), np.nan, np.float32)
-    whole, error, ratio = (np.full(units, np.nan) for _ in range(3))
-    for unit in sample.scored():
-        rows, values = sample.of(unit)
-        known = sample.top_rows[unit] >= 0
-        both = np.concatenate([rows, sample.top_rows[unit][known]])
-        both, first = np.unique(both, return_index=True)
-        strength = np.concatenate([values, sample.top_values[unit][known]])[first]
-        stratum = (strength[:, None] <= sample.edges[unit]).sum(axis=1)
-        top = stratum <= 1
-        if top.sum() < LEAST:
+    scored, units = np.flatnonzero(sample.enough), len(sample.rows)
+    # Rows and rows with the meaning: by stratum, of the sample by group.
+    by_stratum = np.zeros((2, units, len(SHARES)), np.int64)
+    by_group = np.zeros((2, units, GROUPS), np.int64)
+    both = np.concatenate([sample.rows, sample.top_rows], axis=1)
+    strength = np.concatenate([sample.values, sample.top_values], axis=1)
+    share(
+        _count, even(len(scored)), scored, both, sample.rows.shape[1], strength, sample.edges,
+        codes, groups, by_stratum, by_group,
+    )  # fmt: skip
+    size, meant = by_stratum
+    strata = np.where(size >= LEAST, meant / np.maximum(size, 1), np.nan).astype(np.float32)
+    at_top, rows = meant[:, :2].sum(axis=1) / np.maximum(size[:, :2].sum(axis=1), 1), by_group[0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        whole = by_group[1].sum(axis=1) / rows.sum(axis=1)
+        ratio = np.fmin.reduce(strata[:, 2:], axis=1) / at_top
+    return strata, whole, _error(*by_group), ratio
+
+
+def _error(rows: np.ndarray, hits: np.ndarray) -> np.ndarray:
+    """As `interp.features.jackknife` has it, over the groups in which a unit has rows."""
+    there = rows > 0
+    count = there.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rest = (hits.sum(axis=1)[:, None] - hits) / (rows.sum(axis=1)[:, None] - rows)
+        mean = np.where(there, rest, 0).sum(axis=1) / count
+        spread = np.where(there, np.square(rest - mean[:, None]), 0).sum(axis=1)
+        return np.where(count > 1, np.sqrt((count - 1) / count * spread), np.nan)
+
+
+@compiled
+@no_type_check
+def _count(
+    first: int,
+    last: int,
+    scored: Array,
+    both: Array,
+    kept: int,
+    strength: Array,
+    edges: Array,
+    codes: Array,
+    groups: Array,
+    by_stratum: Array,
+    by_group: Array,
+) -> None:
+    """Count the rows of units ``scored[first:last]`` whose top tenth has at least ``LEAST``.
+
+    A unit's rows are the ``kept`` of its sample, then its strongest; some are among both.
+    """
+    stratum, top = np.empty(both.shape[1], np.int64), np.empty(both.shape[1], np.int64)
+    for unit in scored[first:last]:
+        size = 0
+        stratum[:] = -1
+        order = np.argsort(both[unit], kind="mergesort")
+        before = -1
+        for i in order:
+            row = both[unit, i]
+            if row == before or row < 0:
+                continue
+            before, stratum[i] = row, 0
+            for edge in edges[unit]:
+                stratum[i] += strength[unit, i] <= edge
+            if stratum[i] <= 1:
+                top[size] = codes[row]
+                size += 1
+        if size < LEAST:
             continue
-        kinds, counts = np.unique(codes[both[top]], return_counts=True)
-        meant = codes[both] == kinds[counts.argmax()]
-        for number in range(len(SHARES)):
-            here = stratum == number
-            if here.sum() >= LEAST:
-                strata[unit, number] = meant[here].mean()
-        hit, group = codes[rows] == kinds[counts.argmax()], groups[rows]
-        whole[unit] = hit.mean()
-        size, hits = (np.bincount(group, weights, GROUPS) for weights in (None, hit))
-        if np.count_nonzero(size) > 1:
-            rest = (hit.sum() - hits)[size > 0] / (len(rows) - size[size > 0])
-            error[unit] = jackknife_error(rest[:, None])[0]
-        lower = strata[unit, 2:]
-        if not np.isnan(lower).all():
-            ratio[unit] = np.nanmin(lower) / meant[top].mean()
-    return strata, whole, error, ratio
+        kind = _commonest(top[:size])
+        for i in range(both.shape[1]):
+            row = both[unit, i]
+            if row < 0:
+                continue
+            meant = codes[row] == kind
+            if stratum[i] >= 0:
+                by_stratum[0, unit, stratum[i]] += 1
+                by_stratum[1, unit, stratum[i]] += meant
+            if i < kept:
+                by_group[0, unit, groups[row]] += 1
+                by_group[1, unit, groups[row]] += meant
+
+
+@compiled
+@no_type_check
+def _commonest(codes: Array) -> int:
+    """The lowest of the most frequent values."""
+    ordered = np.sort(codes)
+    best = most = begin = 0
+    for i in range(1, len(ordered) + 1):
+        if i == len(ordered) or ordered[i] != ordered[begin]:
+            if i - begin > most:
+                best, most = ordered[begin], i - begin
+            begin = i
+    return best

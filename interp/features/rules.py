@@ -24,17 +24,23 @@ from random rows on which it is silent?
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 
+from interp.features.rule_loops import best_values, count_held
 from interp.features.sample import Sample, Silent
 from interp.features.traits import Traits
+from interp.sae.kernels.compiled import even, share
 from interp.store import ActivationStore
 
 LEAST = 8
 """Active and silent rows needed in each half."""
 PRICE = 0.01
+TIE = 1e-12
+"""Gains nearer than this are equal: the earlier trait wins, not the last bit of a sum."""
 WIDTH = 160
 """Bytes of UTF-8 kept of a rule."""
+CHUNK = 1024
+"""Units looked at at a time; bounds memory."""
 
 SCORES = {
     "rule_auroc": "AUROC of the unit's rule on documents it was not learnt from, active rows "
@@ -50,12 +56,35 @@ SCORES = {
 
 
 @dataclass(frozen=True)
-class _Rule:
-    trait: int
+class _Half:
+    """One half of the contexts of some units."""
+
+    active: Bool[np.ndarray, "units kept"]
+    """Which of the sampled active rows lie in it."""
+    silent: Bool[np.ndarray, "units pool"]
+    """Which of the pool's rows lie in it and are silent."""
+
+    @property
+    def sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        """How many active and how many silent rows each unit has."""
+        return self.active.sum(axis=1), self.silent.sum(axis=1)
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The best rule of each unit so far."""
+
+    trait: Int64[np.ndarray, " units"]
     """Place among the traits of many values; -1 for a class."""
-    values: Int64[np.ndarray, " n"]
-    """The values, or the one class."""
-    gain: float
+    values: Int64[np.ndarray, "units most"]
+    """The values, or the one class; -1 behind the last."""
+    gain: Float[np.ndarray, " units"]
+
+    def replace(self, trait: int, values: np.ndarray, gain: np.ndarray) -> None:
+        """Take another rule for the units in which it gains more."""
+        more = gain > self.gain + TIE
+        self.trait[more], self.gain[more], self.values[more] = trait, gain[more], -1
+        self.values[more, : values.shape[1]] = values[more]
 
 
 class Rules:
@@ -67,91 +96,126 @@ class Rules:
         draw = np.random.default_rng([seed, 0x4A1F])
         halves = draw.permutation(len(store.documents)) % 2
         self._first = halves[store.document_index] == 0
-        self._codes = [trait.codes[silent.rows] for trait in traits.many]
-        self._member = traits.member(silent.rows)
+        self._pool = [trait.codes[silent.rows] for trait in traits.many]
+        self._kinds = [np.unique(codes, return_inverse=True) for codes in self._pool]
+        self._member = traits.member(silent.rows).astype(np.float32)
+        self._words: dict[tuple[int, int], str] = {}
 
     def scores(
         self, sample: Sample
     ) -> tuple[UInt8[np.ndarray, "units width"], dict[str, np.ndarray]]:
         """Rules as padded UTF-8 and the columns of `SCORES`; NaN where a half has too few rows."""
-        units = len(sample.rows)
-        words = np.zeros((units, WIDTH), np.uint8)
-        columns = {name: np.full(units, np.nan) for name in SCORES}
-        for unit in sample.scored():
-            rows, silent = sample.of(unit)[0], self._silent.of(sample, unit)
-            learn, judge = self._first[rows], self._first[self._silent.rows[silent]]
-            counts = (learn.sum(), (~learn).sum(), judge.sum(), (~judge).sum())
-            if min(counts) < LEAST:
-                continue
-            whole, one = self._learn(rows[learn], silent[judge])
-            words[unit] = _padded(self._text(whole))
-            for name, rule in (("rule", whole), ("rule_one", one)):
-                hit = self._holds(rule, rows[~learn], None)
-                false = self._holds(rule, None, silent[~judge])
-                recall, alarm = float(hit.mean()), float(false.mean())
-                columns[f"{name}_auroc"][unit] = (1 + recall - alarm) / 2
-                columns[f"{name}_auroc_se"][unit] = np.hypot(_error(hit), _error(false)) / 2
-                if name == "rule":
-                    columns["rule_auroc_z"][unit] = _difference(hit, false)
-                    columns["rule_recall"][unit] = recall
-                    total = recall + alarm
-                    columns["rule_precision"][unit] = recall / total if total else np.nan
+        words = np.zeros((len(sample.rows), WIDTH), np.uint8)
+        columns = {name: np.full(len(sample.rows), np.nan) for name in SCORES}
+        scored = np.flatnonzero(sample.enough)
+        for start in range(0, len(scored), CHUNK):
+            units = scored[start : start + CHUNK]
+            learn, judge = self._halves(sample, units)
+            enough = np.min([*learn.sizes, *judge.sizes], axis=0) >= LEAST
+            learn, judge = (_Half(h.active[enough], h.silent[enough]) for h in (learn, judge))
+            self._judged(sample.rows[units[enough]], learn, judge, units[enough], words, columns)
         return words, columns
 
-    def _learn(self, rows: np.ndarray, silent: np.ndarray) -> tuple[_Rule, _Rule]:
-        """The best rule and the best one of a single member."""
-        member = self._traits.member(rows)
-        gains = member.mean(axis=0) - self._member[silent].mean(axis=0)
-        best = int(gains.argmax())
-        whole = one = _Rule(-1, np.array([best]), float(gains[best]) - PRICE)
+    def _halves(self, sample: Sample, units: np.ndarray) -> tuple[_Half, _Half]:
+        rows, silent = sample.rows[units], self._silent.mask(sample, units)
+        first, pool = self._first[rows], self._first[self._silent.rows]
+        known = rows >= 0
+        return _Half(known & first, silent & pool), _Half(known & ~first, silent & ~pool)
+
+    def _judged(
+        self,
+        rows: np.ndarray,
+        learn: _Half,
+        judge: _Half,
+        units: np.ndarray,
+        words: np.ndarray,
+        columns: dict[str, np.ndarray],
+    ) -> None:
+        """Fill in the rules of some units, and what they are worth."""
+        member = self._traits.member(rows.reshape(-1)).astype(np.float32)
+        member = member.reshape(*rows.shape, member.shape[1])
+        whole, one = self._learn(rows, learn, self._classes(member, learn))
+        for unit, trait, values in zip(units, whole.trait, whole.values, strict=True):
+            words[unit] = _padded(self._text(int(trait), values[values >= 0].tolist()))
+        classes, (n, m) = self._classes(member, judge), judge.sizes
+        for name, rule in (("rule", whole), ("rule_one", one)):
+            hits, false = self._held(rows, judge, classes, rule)
+            recall, alarm = hits / n, false / m
+            columns[f"{name}_auroc"][units] = (1 + recall - alarm) / 2
+            error = np.hypot(_error(hits, n), _error(false, m)) / 2
+            columns[f"{name}_auroc_se"][units] = error
+            if name == "rule":
+                columns["rule_auroc_z"][units] = _difference(hits, n, false, m)
+                columns["rule_recall"][units] = recall
+                total = np.where(hits + false > 0, recall + alarm, np.nan)
+                columns["rule_precision"][units] = recall / total
+
+    def _classes(self, member: np.ndarray, half: _Half) -> tuple[np.ndarray, np.ndarray]:
+        """Active and silent rows in each class, ``[units, classes]``; exact in float32."""
+        active = half.active[:, None].astype(np.float32) @ member
+        return active[:, 0].astype(np.int64), (half.silent @ self._member).astype(np.int64)
+
+    def _learn(
+        self, rows: np.ndarray, half: _Half, classes: tuple[np.ndarray, np.ndarray]
+    ) -> tuple[_Best, _Best]:
+        """The best rule of each unit and the best one of a single member."""
+        shares = [count / size[:, None] for count, size in zip(classes, half.sizes, strict=True)]
+        gains = shares[0] - shares[1]
+        most = max(trait.most for trait in self._traits.many)
+        best = np.full((len(rows), most), -1)
+        best[:, 0] = gains.argmax(axis=1)
+        gain, none = gains.max(axis=1) - PRICE, np.full(len(rows), -1)
+        whole, one = (_Best(none.copy(), best.copy(), gain.copy()) for _ in range(2))
         for number, trait in enumerate(self._traits.many):
-            values, counts = np.unique(trait.codes[rows], return_counts=True)
-            gain = counts / len(rows) - _frequency(self._codes[number][silent], values)
-            usable = (counts >= 2) & (gain > PRICE)
-            order = np.flatnonzero(usable)[np.argsort(-gain[usable], kind="stable")][: trait.most]
-            if not len(order):
-                continue
-            found = _Rule(number, values[order], float((gain[order] - PRICE).sum()))
-            whole = max(whole, found, key=lambda rule: rule.gain)
-            single = _Rule(number, values[order[:1]], float(gain[order[0]] - PRICE))
-            one = max(one, single, key=lambda rule: rule.gain)
+            values, gains = np.full((len(rows), trait.most), -1), np.zeros((len(rows), trait.most))
+            share(
+                best_values, even(len(rows)), trait.codes[rows], half.active, half.silent,
+                *self._kinds[number], PRICE, values, gains,
+            )  # fmt: skip
+            gains = np.where(values >= 0, gains - PRICE, 0)
+            some = values[:, 0] >= 0
+            whole.replace(number, values, np.where(some, gains.sum(axis=1), -np.inf))
+            one.replace(number, values[:, :1], np.where(some, gains[:, 0], -np.inf))
         return whole, one
 
-    def _holds(self, rule: _Rule, rows: np.ndarray | None, silent: np.ndarray | None) -> np.ndarray:
-        """Whether a rule holds for rows of the store, or for places among the silent rows."""
-        if rule.trait < 0:
-            if rows is not None:
-                return self._traits.member(rows)[:, rule.values[0]]
-            return self._member[silent, rule.values[0]]
-        trait = self._traits.many[rule.trait]
-        codes = trait.codes[rows] if rows is not None else self._codes[rule.trait][silent]
-        return np.isin(codes, rule.values)
+    def _held(
+        self, rows: np.ndarray, half: _Half, classes: tuple[np.ndarray, np.ndarray], rule: _Best
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """On how many active and on how many silent rows each unit's rule holds."""
+        place = np.where(rule.trait < 0, rule.values[:, 0], 0)[:, None]
+        hits, false = (np.take_along_axis(count, place, axis=1)[:, 0] for count in classes)
+        for number, trait in enumerate(self._traits.many):
+            mine = np.flatnonzero(rule.trait == number)
+            on, off = np.zeros(len(mine), np.int64), np.zeros(len(mine), np.int64)
+            share(
+                count_held, even(len(mine)), rule.values[mine], trait.codes[rows[mine]],
+                half.active[mine], self._pool[number], half.silent[mine], on, off,
+            )  # fmt: skip
+            hits[mine], false[mine] = on, off
+        return hits, false
 
-    def _text(self, rule: _Rule) -> str:
-        if rule.trait < 0:
-            return self._traits.classes[int(rule.values[0])]
-        trait = self._traits.many[rule.trait]
-        return f"{trait.name} {', '.join(trait.words(int(value)) for value in rule.values)}"
+    def _text(self, trait: int, values: list[int]) -> str:
+        if trait < 0:
+            return self._traits.classes[values[0]]
+        for value in values:
+            if (trait, value) not in self._words:
+                self._words[trait, value] = self._traits.many[trait].words(value)
+        return f"{self._traits.many[trait].name} {', '.join(self._words[trait, v] for v in values)}"
 
 
-def _frequency(codes: np.ndarray, values: np.ndarray) -> Float[np.ndarray, " values"]:
-    """Share of codes that equal each of the ascending values."""
-    place = np.minimum(np.searchsorted(values, codes), len(values) - 1)
-    hit = values[place] == codes
-    return np.bincount(place[hit], minlength=len(values)) / max(len(codes), 1)
-
-
-def _error(hits: np.ndarray) -> float:
+def _error(hits: np.ndarray, rows: np.ndarray) -> Float[np.ndarray, " units"]:
     """Standard error of a share, one success and one failure added so that it is never 0."""
-    share = (hits.sum() + 1) / (len(hits) + 2)
-    return float(np.sqrt(share * (1 - share) / len(hits)))
+    part = (hits + 1) / (rows + 2)
+    return np.sqrt(part * (1 - part) / rows)
 
 
-def _difference(one: np.ndarray, other: np.ndarray) -> float:
+def _difference(
+    hits: np.ndarray, rows: np.ndarray, false: np.ndarray, silent: np.ndarray
+) -> Float[np.ndarray, " units"]:
     """Difference of two shares over its standard error, after Agresti & Caffo."""
-    n, m = len(one) + 2, len(other) + 2
-    p, q = (one.sum() + 1) / n, (other.sum() + 1) / m
-    return float((p - q) / np.sqrt(p * (1 - p) / n + q * (1 - q) / m))
+    n, m = rows + 2, silent + 2
+    p, q = (hits + 1) / n, (false + 1) / m
+    return (p - q) / np.sqrt(p * (1 - p) / n + q * (1 - q) / m)
 
 
 def _padded(text: str) -> UInt8[np.ndarray, " width"]:

@@ -63,11 +63,17 @@ class Silent:
 
     def of(self, sample: Sample, unit: int) -> Int64[np.ndarray, " n"]:
         """Places in `rows` of a unit's silent rows."""
-        rows = sample.rows[unit]
-        known = rows >= 0
-        silent = np.ones(len(self.rows), dtype=bool)
-        if sample.active[unit] > known.sum():  # the sample is full: it knows nothing below
-            silent &= self._ranks > sample.ranks[unit][known].min()
-        places = self._place[rows[known]]
-        silent[places[places >= 0]] = False
-        return np.flatnonzero(silent)
+        return np.flatnonzero(self.mask(sample, np.array([unit]))[0])
+
+    def mask(
+        self, sample: Sample, units: Int64[np.ndarray, " units"]
+    ) -> Bool[np.ndarray, "units pool"]:
+        """Which of `rows` are silent, for several units."""
+        rows, known = sample.rows[units], sample.rows[units] >= 0
+        lowest = np.where(known, sample.ranks[units], np.iinfo(np.int64).max).min(axis=1)
+        full = sample.active[units] > known.sum(axis=1)  # it knows nothing below its lowest rank
+        silent = ~full[:, None] | (self._ranks > lowest[:, None])
+        places = np.where(known, self._place[rows], -1)
+        unit, column = np.nonzero(places >= 0)
+        silent[unit, places[unit, column]] = False
+        return silent

@@ -54,7 +54,8 @@ SCORES = {
     "clusters taken as they are",
     "senses_share": "share of activation mass in the largest sense",
     "senses_scattered": "share of activation mass in no sense",
-    "senses_stability": "adjusted Rand index between the clusters and those found on random halves",
+    "senses_stability": "experimental; adjusted Rand index between the clusters and those found on "
+    "random halves",
 }
 
 

@@ -1,8 +1,8 @@
 """A wide dictionary over many rows, in bounded memory: ``python -m tests.features.large``.
 
 A made-up store, narrow so that it is soon read, and a random dictionary of many latents with a
-threshold that a few of them pass on each row. Printed as JSON: seconds of processor time, the
-process' peak memory, active latents a row.
+threshold that a few of them pass on each row. Printed as JSON: units a second, seconds of processor
+and of wall time, the process' peak memory, active latents a row.
 """
 
 import argparse
@@ -66,11 +66,14 @@ def main() -> None:
         (table,) = extract(
             [basis], store, config=config, out=Path(folder) / "out", activations=True
         ).tables
+        processor, wall = time.process_time() - before, time.perf_counter() - start
         found = {
             "latents": args.latents,
             "rows": args.rows,
-            "processor_s": time.process_time() - before,
-            "wall_s": time.perf_counter() - start,
+            "units_per_s": args.latents / wall,
+            "units_per_processor_s": args.latents / processor,
+            "processor_s": processor,
+            "wall_s": wall,
             "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             "active_per_row": float(table.column("active").sum()) / args.rows,
         }

@@ -51,17 +51,35 @@ class Planted:
     """Units without any meaning."""
 
 
-def plant(path: Path, *, rows: int, repeats: int, seed: int = 0) -> Planted:
-    """Write the store."""
-    draw = np.random.default_rng(seed)
+@dataclass(frozen=True)
+class Corpus:
+    """Rows of a made-up corpus."""
+
+    tokens: np.ndarray
+    topic: np.ndarray
+    documents: np.ndarray
+    frequent: np.ndarray
+    """Tokens by falling frequency."""
+    vocabulary: int = SHARED + TOPICS * OWN
+
+
+def corpus(draw: np.random.Generator, rows: int) -> Corpus:
+    """Draw it; a document has about 200 rows."""
     topic = np.repeat(draw.integers(0, TOPICS, rows // 20 + 1), 20)[:rows]
     own = SHARED + topic * OWN + draw.integers(0, OWN, rows)
     common = np.minimum(draw.geometric(0.04, rows) - 1, SHARED - 1)
     tokens = np.where(draw.random(rows) < 0.4, own, common)
     documents = np.arange(rows) * (rows // 200) // rows
-    frequent = np.argsort(-np.bincount(tokens))[:SHARED]
+    return Corpus(tokens, topic, documents, np.argsort(-np.bincount(tokens))[:SHARED])
+
+
+def plant(path: Path, *, rows: int, repeats: int, seed: int = 0) -> Planted:
+    """Write the store."""
+    draw = np.random.default_rng(seed)
+    made = corpus(draw, rows)
+    tokens, topic, documents = made.tokens, made.topic, made.documents
     on = {
-        "token": (tokens[:, None] == frequent[8:40]).T,
+        "token": (tokens[:, None] == made.frequent[8:40]).T,
         "topic": (topic[:, None] == np.arange(TOPICS)).T & (draw.random(rows) < 0.25),
     }
     columns: list[np.ndarray] = []
@@ -85,7 +103,7 @@ def plant(path: Path, *, rows: int, repeats: int, seed: int = 0) -> Planted:
             inside = np.flatnonzero(documents == document)
             unit[inside] = unit[draw.permutation(inside)]
         columns.append(unit)
-    words = [f" w{number}" for number in range(SHARED + TOPICS * OWN)]
+    words = [f" w{number}" for number in range(made.vocabulary)]
     store = make_store(
         path,
         activations={SITE: np.stack(columns, axis=1)},
@@ -153,7 +171,9 @@ def shuffled_z(planted: Planted, found: UnitTable) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    """Print the validation table."""
+    """Print the validation tables."""
+    from tests.features import planted_parts  # which has its corpus from here
+
     with tempfile.TemporaryDirectory() as folder:
         planted = plant(Path(folder) / "toy", rows=120_000, repeats=16)
         found = measured(planted, Path(folder))
@@ -168,7 +188,18 @@ def main() -> None:
         lines.append(
             f"shuffled: |z| of {name} below 2 for {share:.1%} of {len(z)}, sd {z.std():.2f}"
         )
+    with tempfile.TemporaryDirectory() as folder:
+        parts = planted_parts.plant(Path(folder) / "toy", rows=120_000, repeats=16)
+        answers = planted_parts.answers(parts, planted_parts.measured(parts, Path(folder)))
+    for answer in answers:
+        truth = "" if answer.truth is None else f"  truth {_listed(answer.truth)}"
+        name = f"{answer.plot:15} {answer.score:24}"
+        lines.append(f"{name} rho {answer.rho:+.3f}  {_listed(answer.medians)}{truth}")
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _listed(values: list[float]) -> str:
+    return " ".join(f"{value:.3f}" for value in values)
 
 
 if __name__ == "__main__":

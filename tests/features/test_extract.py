@@ -253,6 +253,18 @@ def test_refusals(store: ActivationStore, tmp_path: Path) -> None:
         ExtractConfig(contexts=0)
 
 
+def test_two_sites_never_share_a_file(store: ActivationStore, tmp_path: Path) -> None:
+    one, two = neurons(store, SITE), neurons(store, "mlp_post.0")
+    with pytest.raises(ConfigError, match=r"neurons of toy/resid_post\.0 and of toy/mlp_post\.0"):
+        extract([one, two], store, config=SMALL, out=tmp_path)
+    assert not list(tmp_path.iterdir())
+    (table,) = extract([one], store, config=SMALL, out=tmp_path).tables
+    kept = table.path.read_bytes()
+    with pytest.raises(ConfigError, match="a folder of its own"):
+        extract([two], store, config=SMALL, out=tmp_path)
+    assert table.path.read_bytes() == kept
+
+
 def test_directions_of_a_transcoder_are_looked_at_where_it_writes(
     store: ActivationStore, tmp_path: Path
 ) -> None:
