@@ -5,26 +5,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.cli.bars import bar
+from interp.cli.measures import absorptions, perturbations, probes, removals, shared
 from interp.cli.say import say
-from interp.cli.say import table as show
-from interp.cli.verify import model_source, store_path
+from interp.cli.stores import open_store
+from interp.cli.verify import model_source
 from interp.workspace import Workspace
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from interp.evaluate import Candidate, Report
-    from interp.store import ActivationStore
 
 EXAMPLE = """\
   interp evaluate smollm2-135m resid_post.9 batchtopk-4608-k32-s0 --windows 64
   interp evaluate smollm2-135m resid_post.4+resid_post.9        # crosscoders of both
+  interp evaluate base+tuned resid_post.9                       # crosscoders of two models
   interp evaluate shakespeare-1l mlp_post.0 --no-model --probe --shared"""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Declare what this verb takes."""
-    parser.add_argument("store", help="name of a store in the workspace, or its folder")
+    parser.add_argument(
+        "store",
+        help="name of a store in the workspace, or its folder; two of the same rows joined by +, "
+        "as for training, without downstream loss",
+    )
     parser.add_argument("site", help="a site of that store, such as resid_post.9")
     parser.add_argument(
         "dictionary",
@@ -51,6 +54,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "does to its probe and to the others'; not to rank by",
     )
     parser.add_argument(
+        "--spurious",
+        action="store_true",
+        help="spurious correlation removal as well: how far removing 2, 10 and 50 units of a "
+        "language frees a probe for a domain that it misled, and the reverse; not to rank by",
+    )
+    parser.add_argument(
+        "--absorption",
+        action="store_true",
+        help="absorption of first letters as well, if probes show that the model can spell there",
+    )
+    parser.add_argument(
         "--shared",
         action="store_true",
         help="shared and unique latents of the dictionaries as well, and their PW-MCC",
@@ -73,10 +87,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from interp.features.fitted_files import fitted_bases, load_basis
     from interp.models import load_model
     from interp.sae import load_dictionary
-    from interp.store import ActivationStore
+    from interp.store import PairedStore
+    from interp.store.site import JOINT
 
     workspace = Workspace.at(args.workspace)
-    store = ActivationStore.open(store_path(workspace, args.store))
+    store = open_store(workspace, args.store)
     site = store.site(args.site).name
     finished = list(finished_dictionaries(workspace, store.model, site))
     paths = workspace.dictionary(store.model, site, "x").parent.glob("*/weights.safetensors")
@@ -99,6 +114,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     several = [name for name in wanted if name in dictionaries]
     if args.shared and len(several) < 2:
         raise ConfigError("--shared compares dictionaries with each other; name at least two")
+    if args.absorption and (args.no_model or JOINT in site):
+        raise ConfigError(
+            "--absorption reads words with the model at one site; leave out --no-model, and name "
+            "a site alone"
+        )
     frozen = [name for name in finished if "frozen" in name.split("-") and name not in wanted]
     groups: dict[str, list[Candidate]] = {}  # of one reading, by what is written
     for name in [*wanted, *frozen]:
@@ -107,7 +127,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         place: some for place, some in groups.items() if any(one.name in wanted for one in some)
     }
     model = None
-    if not args.no_model:
+    if isinstance(store, PairedStore) and not args.no_model:
+        say(args, f"{store.name} is of two models: no downstream loss, which is one model's\n")
+    elif not args.no_model:
         source = model_source(store.manifest)
         model = load_model(source, workspace=workspace, device=args.device, dtype=args.model_dtype)
     reports: list[Report] = []
@@ -131,90 +153,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     say(args, f"\n{variants(reports)}")
     found: dict[str, Any] = {"reports": [report.to_dict() for report in reports]}
     if args.probe:
-        found["probes"] = _probes(args, store, workspace, [*wanted, *frozen, *fitted])
+        found["probes"] = probes(args, store, workspace, [*wanted, *frozen, *fitted])
+    across = {one.name for some in groups.values() for one in some if one.target}
+    within = [name for name in [*wanted, *frozen, *fitted] if name not in across]
     if args.perturb:
-        across = {one.name for some in groups.values() for one in some if one.target}
-        names = [name for name in [*wanted, *frozen, *fitted] if name not in across]
-        found["perturbations"] = _perturbations(args, store, workspace, names)
+        found["perturbations"] = perturbations(args, store, workspace, within)
+    if args.spurious:
+        found["removals"] = removals(args, store, workspace, within)
+    if args.absorption and model is not None:
+        found["absorption"] = absorptions(args, store, model, workspace, within)
     if args.shared:
         alive = [measured[name].alive for name in several]
-        found["shared"] = _shared(args, [dictionaries[name] for name in several], alive)
+        found["shared"] = shared(args, [dictionaries[name] for name in several], alive)
     if len(wanted) == 1:
         found |= {"dictionary": wanted[0], "metrics": measured[wanted[0]].to_dict()}
     return found
-
-
-def _probes(
-    args: argparse.Namespace, store: "ActivationStore", workspace: Workspace, names: list[str]
-) -> list[dict[str, Any]]:
-    from interp.evaluate import probe
-    from interp.features import find_bases
-
-    bases = find_bases(store, args.site, ["neurons", "random", *names], workspace, args.seed)
-    with bar(f"probe {args.site}", "rows", args) as progress:
-        probes = probe(bases, store, seed=args.seed, progress=progress)
-    say(args, "\nsparse probing, held-out windows, 95 % intervals over documents")
-    rows: list[dict[str, Any]] = [
-        {
-            "label": each.label,
-            "k": each.k,
-            "basis": each.basis,
-            "AUROC": f"{each.auroc:.3f} [{each.auroc_low:.3f}, {each.auroc_high:.3f}]",
-            "balanced accuracy": f"{each.balanced_accuracy:.3f} "
-            f"[{each.balanced_accuracy_low:.3f}, {each.balanced_accuracy_high:.3f}]",
-            "documents": f"{each.documents} of {each.documents + each.others}",
-        }
-        for each in sorted(probes, key=lambda each: (each.label, each.k))
-    ]
-    show(args, rows)
-    return [each.to_dict() for each in probes]
-
-
-def _perturbations(
-    args: argparse.Namespace, store: "ActivationStore", workspace: Workspace, names: list[str]
-) -> list[dict[str, Any]]:
-    from interp.evaluate import perturb
-    from interp.features import find_bases
-
-    bases = find_bases(store, args.site, ["neurons", "random", *names], workspace, args.seed)
-    with bar(f"perturb {args.site}", "rows", args) as progress:
-        found = perturb(bases, store, seed=args.seed, progress=progress)
-    say(args, "\ntargeted probe perturbation, held-out windows, 95 % intervals over documents;")
-    say(args, "compare with random, never rank: such figures change much from seed to seed")
-    rows: list[dict[str, Any]] = [
-        {
-            "basis": each.basis,
-            "removed a label": each.n,
-            "TPP": f"{each.tpp:.3f} [{each.tpp_low:.3f}, {each.tpp_high:.3f}]",
-            "own drop": f"{each.own:.3f}",
-            "others' drop": f"{each.others:.3f}",
-            "probes before": f"{each.accuracy:.3f}",
-        }
-        for each in found
-    ]
-    show(args, rows)
-    return [each.to_dict() for each in found]
-
-
-def _shared(
-    args: argparse.Namespace, folders: list[Path], alive: "list[np.ndarray]"
-) -> dict[str, Any]:
-    from interp.evaluate import shared
-    from interp.sae import load_dictionary
-
-    dictionaries = [load_dictionary(folder) for folder in folders]
-    names = [folder.name for folder in folders]
-    comparisons, stability = shared(dictionaries, names, alive=alive, seed=args.seed)
-    rows: list[dict[str, Any]] = []
-    for comparison in comparisons:
-        for each in (comparison.found, comparison.baseline):
-            row: dict[str, Any] = {"latents of": each.one, "in": each.other}
-            row |= {"nearest": each.nearest[0], "back": each.nearest[1], "matched": each.matched}
-            for threshold, share in zip(each.thresholds, each.share_nearest[0], strict=True):
-                row[f"shared {threshold:g}"] = share
-            rows.append(row)
-    say(args, "\nlatents that fire on held-out rows, cosine of their directions")
-    show(args, rows)
-    if stability is not None:
-        say(args, f"PW-MCC over all latents: {stability:.3f}")
-    return {"comparisons": [each.to_dict() for each in comparisons], "pw_mcc": stability}

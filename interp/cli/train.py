@@ -3,20 +3,17 @@
 import argparse
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_origin
+from typing import Any, get_origin
 
 from interp.cli.bars import bar
 from interp.cli.flags import add_config, several
 from interp.cli.say import say, table
-from interp.cli.verify import store_path
+from interp.cli.stores import open_store
 from interp.config import field_types
 from interp.errors import ConfigError
 from interp.files import read_json
 from interp.progress import silent
 from interp.workspace import Workspace
-
-if TYPE_CHECKING:
-    from interp.store import ActivationStore
 
 EXAMPLE = """\
   interp train smollm2-135m resid_post.9 --architecture batchtopk --k 32 --expansion 8
@@ -130,20 +127,6 @@ def given(args: argparse.Namespace) -> dict[str, list[Any]]:
     return found
 
 
-def _store(workspace: Workspace, name: str) -> "ActivationStore":
-    """The store of that name or folder, or two joined by +."""
-    from interp.store import ActivationStore, PairedStore
-    from interp.store.site import JOINT
-
-    whole = store_path(workspace, name)
-    joints = [at for at in range(1, len(name) - 1) if name[at] == JOINT]  # names may have some too
-    for at in () if whole.is_dir() else joints:
-        first, second = (store_path(workspace, part) for part in (name[:at], name[at + 1 :]))
-        if first.is_dir() and second.is_dir():
-            return PairedStore(ActivationStore.open(first), ActivationStore.open(second))
-    return ActivationStore.open(whole)
-
-
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Do it and return the result, of which only the first process of several has one."""
     from interp.cli.launch import joined
@@ -153,7 +136,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     from interp.sae.kernels.clock import clock
 
     workspace = Workspace.at(args.workspace)
-    store = _store(workspace, args.store) if args.live is None else live_store(args, workspace)
+    store = open_store(workspace, args.store) if args.live is None else live_store(args, workspace)
     site = store.site(args.site)
     runs = grid(args.architecture, given(args))
     called = names(site.width, runs, args.target)

@@ -1,5 +1,6 @@
 """How good a dictionary is, on documents it was not trained on."""
 
+from interp.evaluate.absorption import Absorption, absorption
 from interp.evaluate.candidate import Candidate, candidate
 from interp.evaluate.downstream import Downstream, downstream
 from interp.evaluate.fidelity import Fidelity, measure
@@ -7,8 +8,11 @@ from interp.evaluate.perturbation import Perturbation, perturb
 from interp.evaluate.probing import Probe, probe
 from interp.evaluate.report import Report, compare, evaluate, table, variants
 from interp.evaluate.shared import Comparison, Overlap, shared
+from interp.evaluate.spelling import Spelling, spelling
+from interp.evaluate.spurious import Removal, remove_spurious
 
 __all__ = [
+    "Absorption",
     "Candidate",
     "Comparison",
     "Downstream",
@@ -16,7 +20,10 @@ __all__ = [
     "Overlap",
     "Perturbation",
     "Probe",
+    "Removal",
     "Report",
+    "Spelling",
+    "absorption",
     "candidate",
     "compare",
     "downstream",
@@ -24,7 +31,9 @@ __all__ = [
     "measure",
     "perturb",
     "probe",
+    "remove_spurious",
     "shared",
+    "spelling",
     "table",
     "variants",
 ]

@@ -68,11 +68,15 @@ class Perturbation:
 
 
 @dataclass(frozen=True)
-class _Probe:
+class LinearProbe:
     """w · x + b, positive where the label is read."""
 
     weight: Float64[np.ndarray, " width"]
     bias: float
+
+    def score(self, x: Float64[np.ndarray, "n width"]) -> Float64[np.ndarray, " n"]:
+        """Of windows."""
+        return x @ self.weight + self.bias
 
 
 def perturb(
@@ -120,7 +124,7 @@ def perturb(
     sides = pool(site, store, examples, Part(progress, 0, len(bases) + 1))
     x = (sides[:, 0::2] - sides[:, 1::2]).astype(np.float64)
     train = ~examples.heldout
-    probes = {name: _fit(x[train], positive[train]) for name, positive in labels.items()}
+    probes = {name: fit_probe(x[train], positive[train]) for name, positive in labels.items()}
     found: list[Perturbation] = []
     for number, basis in enumerate(bases, 1):
         z = pool(basis, store, examples, Part(progress, number, len(bases) + 1))
@@ -129,15 +133,20 @@ def perturb(
     return found
 
 
-def _fit(x: Float64[np.ndarray, "n width"], y: Bool[np.ndarray, " n"]) -> _Probe:
+def fit_probe(
+    x: Float64[np.ndarray, "n width"],
+    y: Bool[np.ndarray, " n"],
+    weight: Float64[np.ndarray, " n"] | None = None,
+) -> LinearProbe:
+    """Logistic regression on coordinates of unit spread; both classes count alike by default."""
     from sklearn.linear_model import LogisticRegression
 
     spread = x.std(axis=0)
     spread[spread == 0] = 1
-    model = LogisticRegression(class_weight="balanced", max_iter=1000)
-    model.fit((x - x.mean(axis=0)) / spread, y)
-    weight, bias = np.asarray(model.coef_)[0] / spread, float(np.asarray(model.intercept_)[0])
-    return _Probe(weight, bias - float(weight @ x.mean(axis=0)))
+    model = LogisticRegression(class_weight="balanced" if weight is None else None, max_iter=1000)
+    model.fit((x - x.mean(axis=0)) / spread, y, sample_weight=weight)
+    found, bias = np.asarray(model.coef_)[0] / spread, float(np.asarray(model.intercept_)[0])
+    return LinearProbe(found, bias - float(found @ x.mean(axis=0)))
 
 
 def _one(
@@ -146,7 +155,7 @@ def _one(
     x: Float64[np.ndarray, "windows width"],
     z: Float32[np.ndarray, "windows units"],
     directions: Float32[np.ndarray, "units width"],
-    probes: Mapping[str, _Probe],
+    probes: Mapping[str, LinearProbe],
     labels: Mapping[str, Bool[np.ndarray, " windows"]],
     examples: Examples,
     seed: int,
@@ -157,8 +166,7 @@ def _one(
 
     def judge(into: int, rows: Float64[np.ndarray, "held width"]) -> None:
         for column, name in enumerate(names):
-            score = rows @ probes[name].weight + probes[name].bias
-            right[into, column] = (score > 0) == labels[name][held]
+            right[into, column] = (probes[name].score(rows) > 0) == labels[name][held]
 
     judge(0, x[held])
     for number, name in enumerate(names, 1):
@@ -194,7 +202,11 @@ def chosen(
 ) -> Int64[np.ndarray, " chosen"]:
     """The units that matter most for a label, step 2; fewer where fewer products are positive."""
     more = z[positive].mean(axis=0, dtype=np.float64) - z[~positive].mean(axis=0, dtype=np.float64)
-    product = more * (directions @ weight)
+    return largest(more * (directions @ weight), n)
+
+
+def largest(product: Float64[np.ndarray, " units"], n: int) -> Int64[np.ndarray, " chosen"]:
+    """The n largest of what is positive, the largest first."""
     units = np.argsort(-product, kind="stable")[:n]
     return units[product[units] > 0]
 

@@ -55,6 +55,13 @@ def direct(model: LoadedModel, part: Part, tokens: Int[Tensor, " length"]) -> Di
             "there is no direct path to the logits; use an ablation"
         )
     x = model.activations(tokens[None], [part.site])[part.site.name][0].float()
+    scale = divisor(model, tokens)
+    return Direct(part.activation(x).to(scale), scale, model.logit_lens(written)[0])
+
+
+@torch.no_grad()
+def divisor(model: LoadedModel, tokens: Int[Tensor, " length"]) -> Float[Tensor, " length"]:
+    """What the final norm divides by at each position of a window; 1 where there is no norm."""
     scale = torch.ones(len(tokens), device=model.device)
 
     def read(value: Tensor, hook: Any) -> None:
@@ -63,4 +70,4 @@ def direct(model: LoadedModel, part: Part, tokens: Int[Tensor, " length"]) -> Di
     bridge: Any = model.bridge
     hooks = [(_SCALE, read)] if _SCALE in bridge.hook_dict else []
     model.forward(tokens[None], fwd_hooks=hooks)
-    return Direct(part.activation(x).to(scale), scale, model.logit_lens(written)[0])
+    return scale

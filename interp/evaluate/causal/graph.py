@@ -19,94 +19,24 @@ site holds the dictionary's bias alone, to α = 1, the model itself.
 The first position, BOS or an attention sink, is no part of the path and stays as it is.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from interp.errors import ConfigError, DataError
-from interp.evaluate.causal.intervene import UNCHANGED, require_predictions
-from interp.features.bases import Basis, DictionaryBasis, NeuronBasis
+from interp.evaluate.causal.intervene import UNCHANGED
+from interp.evaluate.causal.targets import Target
+from interp.features.bases import DictionaryBasis
 from interp.models import LoadedModel
-from interp.store.site import JOINT, Site
+from interp.progress import Progress, silent
+from interp.store.site import JOINT
 
 Method = Literal["integrated", "gradient"]
-
-
-class Target(ABC):
-    """A number of a forward pass that something leads to."""
-
-    name: str
-
-    @abstractmethod
-    def measure(self, model: LoadedModel, tokens: Int[Tensor, " length"]) -> Float[Tensor, ""]:
-        """Run the model over a window and return the number, with its gradient."""
-
-
-class LogitDifference(Target):
-    """Logit of one token less that of another, after the last position."""
-
-    def __init__(self, token: int, other: int) -> None:
-        """Which tokens."""
-        self.token, self.other = token, other
-        self.name = f"logit of token {token} less that of {other}"
-
-    def measure(self, model: LoadedModel, tokens: Int[Tensor, " length"]) -> Float[Tensor, ""]:
-        """See `Target.measure`."""
-        logits = model.forward(tokens[None])[0, -1].float()
-        return logits[self.token] - logits[self.other]
-
-
-class Loss(Target):
-    """Mean cross-entropy of the window's tokens, nats."""
-
-    name = "cross-entropy"
-
-    def measure(self, model: LoadedModel, tokens: Int[Tensor, " length"]) -> Float[Tensor, ""]:
-        """See `Target.measure`."""
-        logits = model.forward(tokens[None])[0, :-1].float()
-        return cross_entropy(logits, tokens[1:])
-
-
-class Downstream(Target):
-    """The activation of a unit of a later site, at one position."""
-
-    def __init__(self, site: Site, basis: Basis, index: int, position: int = -1) -> None:
-        """A neuron or a latent.
-
-        Raises:
-            ConfigError: another kind of unit, which has no gradient here, or none of that index.
-        """
-        if not isinstance(basis, NeuronBasis | DictionaryBasis):
-            raise ConfigError(
-                f"{basis.name} has no gradient here; choose a neuron or a latent as the target"
-            )
-        if not 0 <= index < basis.n_units:
-            raise ConfigError(f"{basis.name} has units 0 to {basis.n_units - 1}, not {index}")
-        self.site, self._index, self._position = site, index, position
-        encode = basis.encode if isinstance(basis, NeuronBasis) else basis.dictionary.encode
-        self._encode: Callable[[Tensor], Tensor] = encode
-        self.name = f"{site.name}/{basis.name}/{index}"
-
-    def measure(self, model: LoadedModel, tokens: Int[Tensor, " length"]) -> Float[Tensor, ""]:
-        """See `Target.measure`."""
-        seen: list[Tensor] = []
-
-        def look(x: Tensor) -> Tensor:
-            seen.append(x[0])
-            return x
-
-        stop = None if self.site.layer is None else self.site.layer + 1
-        with model.substitute(self.site, look):
-            model.run(tokens[None], stop_at_layer=stop)
-        return self._encode(seen[0][self._position][None].float())[0, self._index]
 
 
 @dataclass(frozen=True)
@@ -167,7 +97,25 @@ def attribution_graph(
     steps: int = 16,
     top: int = 20,
 ) -> Graph:
-    """Attribute a target to the latents of one site.
+    """Attribute a target of one number to the latents of one site; see `attribution_graphs`."""
+    (graph,) = attribution_graphs(
+        model, source, tokens, target, method=method, steps=steps, top=top
+    )
+    return graph
+
+
+def attribution_graphs(
+    model: LoadedModel,
+    source: DictionaryBasis,
+    tokens: Int[Tensor, " length"],
+    target: Target,
+    *,
+    method: Method = "integrated",
+    steps: int = 16,
+    top: int = 20,
+    progress: Progress = silent,
+) -> list[Graph]:
+    """Attribute each number of a target to the latents of one site, in the same forward passes.
 
     Args:
         model: the model.
@@ -177,67 +125,113 @@ def attribution_graph(
         method: integrated gradients, or gradient × activation.
         steps: of the integral.
         top: nodes listed; the rest is summed up.
+        progress: told the points of the path done.
 
     Raises:
         ConfigError: the basis writes elsewhere than it reads or reads several sites, a number is
             below 1, or the model predicts no next tokens.
         DataError: the window has fewer than two tokens, or the target does not depend on the site.
     """
-    dictionary = source.dictionary
-    if dictionary.origin.target is not None or JOINT in source.site:
-        raise ConfigError(f"{source.name} does not write the one site that it reads; use an SAE")
     if steps < 1 or top < 1:
         raise ConfigError(f"steps and top must be at least 1, got {steps} and {top}")
-    if not isinstance(target, Downstream):
-        require_predictions(model)
-    if len(tokens) <= UNCHANGED:
-        raise DataError("an attribution needs a text of at least two tokens; write more")
-    tokens, site = tokens.to(model.device), model.site(source.site)
-    x = model.activations(tokens[None], [site])[site.name][0].float()
-    rows = x[UNCHANGED:].clone()
-    with torch.no_grad():
-        z = dictionary.encode(rows.to(dictionary.W_enc.device)).float().to(rows)
-        bias = dictionary.b_dec.detach().to(rows)
-        decoder = dictionary.directions().to(rows)
-        error = rows - bias - z @ decoder
+    target.check(model)
+    path = Path(model, source, tokens)
+    points = [1.0, 0.0]
+    if method == "integrated":
+        points += [(i + 0.5) / steps for i in range(steps)]
+    found: list[tuple[Float64[np.ndarray, " targets"], Tensor]] = []
+    for done, share in enumerate(points):
+        found.append(path.at(share, target))
+        progress(done + 1, len(points), "")
+    (values, last), (without, _), *inner = found
+    gradients = torch.stack([each for _, each in inner]).mean(dim=0) if inner else last
+    return [
+        _graph(path, gradient.double(), name, method, float(value), float(base), top)
+        for name, gradient, value, base in zip(
+            target.names, gradients, values, without, strict=True
+        )
+    ]
 
-    def at(share: float) -> tuple[float, Tensor]:
-        """The target and its gradient at a point of the path."""
-        leaf = (bias + share * (rows - bias)).requires_grad_()
+
+class Path:
+    """The path of a site on one window, from the dictionary's bias to the model itself."""
+
+    def __init__(
+        self, model: LoadedModel, source: DictionaryBasis, tokens: Int[Tensor, " length"]
+    ) -> None:
+        """Read the site and take it apart.
+
+        Raises:
+            ConfigError, DataError: see `attribution_graphs`.
+        """
+        dictionary = source.dictionary
+        if dictionary.origin.target is not None or JOINT in source.site:
+            raise ConfigError(
+                f"{source.name} does not write the one site that it reads; use an SAE"
+            )
+        if len(tokens) <= UNCHANGED:
+            raise DataError("an attribution needs a text of at least two tokens; write more")
+        self.model, self.tokens = model, tokens.to(model.device)
+        self.site = model.site(source.site)
+        x = model.activations(self.tokens[None], [self.site])[self.site.name][0].float()
+        self.rows = x[UNCHANGED:].clone()
+        with torch.no_grad():
+            z = dictionary.encode(self.rows.to(dictionary.W_enc.device))
+            self.z = z.float().to(self.rows)
+            self.bias = dictionary.b_dec.detach().to(self.rows)
+            self.decoder = dictionary.directions().to(self.rows)
+            self.error = self.rows - self.bias - self.z @ self.decoder
+
+    def at(
+        self, share: float, target: Target
+    ) -> tuple[Float64[np.ndarray, " targets"], Float[Tensor, "targets rows width"]]:
+        """A target and its gradients at a point of the path."""
+        leaf = (self.bias + share * (self.rows - self.bias)).requires_grad_()
 
         def put(old: Tensor) -> Tensor:
             return torch.cat([old[:, :UNCHANGED], leaf[None].to(old)], dim=1)
 
+        gradients: list[Tensor] = []
         with ExitStack() as stack:
             stack.enter_context(torch.enable_grad())
-            stack.enter_context(model.substitute(site, put))
-            value = target.measure(model, tokens)
-            (found,) = torch.autograd.grad(value, leaf, allow_unused=True)
-        gradient = cast("Tensor | None", found)  # its type leaves out what allow_unused gives
-        if gradient is None:
-            raise DataError(f"{target.name} does not depend on {site.name}; choose a later one")
-        return float(value.detach()), gradient
+            stack.enter_context(self.model.substitute(self.site, put))
+            values = target.measure(self.model, self.tokens)
+            for name, value in zip(target.names, values, strict=True):
+                (found,) = torch.autograd.grad(value, leaf, retain_graph=True, allow_unused=True)
+                # Its type leaves out what allow_unused gives.
+                gradient = cast("Tensor | None", found)
+                if gradient is None:
+                    raise DataError(
+                        f"{name} does not depend on {self.site.name}; choose a later one"
+                    )
+                gradients.append(gradient)
+        return values.detach().double().cpu().numpy(), torch.stack(gradients)
 
-    value, last = at(1.0)
-    without, _ = at(0.0)
-    if method == "gradient":
-        gradient = last
-    else:
-        gradient = torch.stack([at((i + 0.5) / steps)[1] for i in range(steps)]).mean(dim=0)
-    each = z.double() * (gradient.double() @ decoder.double().T)
+
+def _graph(
+    path: Path,
+    gradient: Float[Tensor, "rows width"],
+    name: str,
+    method: str,
+    value: float,
+    without: float,
+    top: int,
+) -> Graph:
+    """Steps 2 to 4 for one number."""
+    each = path.z.double() * (gradient @ path.decoder.double().T)
     order = np.argsort(-each.abs().flatten().cpu().numpy(), kind="stable")[:top]
     chosen = [(int(i) // each.shape[1], int(i) % each.shape[1]) for i in order]
     nodes = tuple(
-        Node(row + UNCHANGED, latent, float(z[row, latent]), float(each[row, latent]))
+        Node(row + UNCHANGED, latent, float(path.z[row, latent]), float(each[row, latent]))
         for row, latent in chosen
-        if z[row, latent] > 0
+        if path.z[row, latent] > 0
     )
     return Graph(
-        target=target.name,
+        target=name,
         method=method,
         nodes=nodes,
         others=float(each.sum()) - sum(node.attribution for node in nodes),
-        error=float((error.double() * gradient.double()).sum()),
+        error=float((path.error.double() * gradient).sum()),
         value=value,
         without=without,
     )

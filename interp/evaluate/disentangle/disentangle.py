@@ -12,30 +12,19 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float32, Float64, Int64
-from torch import Tensor
+from jaxtyping import Int64
 
 from interp.config import to_dict
 from interp.errors import ConfigError, FormatError
 from interp.evaluate.causal.intervene import require_predictions
-from interp.evaluate.disentangle.ablation import (
-    Ablation,
-    Neuron,
-    effects,
-    removed,
-    share_removed,
-)
+from interp.evaluate.disentangle.ablation import Neuron
 from interp.evaluate.disentangle.config import DisentangleConfig
-from interp.evaluate.disentangle.contributions import (
-    Contributions,
-    contributions,
-    require_one_site,
-)
+from interp.evaluate.disentangle.contributions import Contributions, require_one_site
+from interp.evaluate.disentangle.group import Group, sense_group
+from interp.evaluate.disentangle.judge import Judge
 from interp.evaluate.disentangle.rows import NONE, sense_rows, side
 from interp.features.bases import DictionaryBasis
 from interp.features.disentangled import CarriedSense, Disentangled
@@ -48,21 +37,6 @@ from interp.store import ActivationStore
 
 LISTED = 5
 """Latents listed of each sense; the rest is summed up."""
-LEAST_DOCUMENTS = 4
-"""A sense found in fewer documents is not judged: two on either side."""
-
-
-@dataclass(frozen=True)
-class _Group:
-    """The rows of one sense."""
-
-    number: int
-    rows: Int64[np.ndarray, " n"]
-    x: Float32[np.ndarray, "n width"]
-    parts: Contributions
-    carriers: Int64[np.ndarray, " carriers"]
-    judged: Int64[np.ndarray, " m"]
-    """Places of the second half among the rows."""
 
 
 def disentangle(
@@ -97,12 +71,12 @@ def disentangle(
     found = sense_rows(store, table, index, settings, progress)
     neuron = Neuron(*side(table, index))
     groups = [
-        _group(number, rows, basis, store, neuron, settings)
+        sense_group(number, rows, basis, store, neuron, settings)
         for number, rows in found.rows.items()
         if len(rows)
     ]
     latents = _listed(groups)
-    judge = _Judge(basis, store, neuron, model, settings, groups)
+    judge = Judge(basis, store, neuron, model, settings, groups)
     carried: list[CarriedSense] = []
     for done, group in enumerate(groups):
         progress(done, len(groups), "ablating")
@@ -170,38 +144,7 @@ def _check(
             )
 
 
-def _group(
-    number: int,
-    rows: Int64[np.ndarray, " n"],
-    basis: DictionaryBasis,
-    store: ActivationStore,
-    neuron: Neuron,
-    config: DisentangleConfig,
-) -> _Group:
-    x = store.take(basis.site, rows)
-    parts = contributions(basis, x, neuron.index, neuron.sign)
-    # Whole documents, in random order, go by turns to either half.
-    documents = np.unique(store.document_index[rows])
-    draw = np.random.default_rng([config.seed, 0x4A1F, number + 1]).permutation(documents)
-    second = np.isin(store.document_index[rows], draw[1::2])
-    if number == NONE or len(documents) < LEAST_DOCUMENTS:
-        return _Group(number, rows, x, parts, np.zeros(0, np.int64), np.zeros(0, np.int64))
-    carriers = _carriers(parts, np.flatnonzero(~second), config)
-    return _Group(number, rows, x, parts, carriers, np.flatnonzero(second))
-
-
-def _carriers(
-    parts: Contributions, rows: Int64[np.ndarray, " n"], config: DisentangleConfig
-) -> Int64[np.ndarray, " carriers"]:
-    mean: Float64[np.ndarray, " m"] = parts.each[rows].mean(axis=0)
-    order = np.argsort(-mean, kind="stable")[: config.carriers]
-    order = order[mean[order] > 0]
-    reached = np.cumsum(mean[order]) >= config.share * parts.activation[rows].mean()
-    enough = int(reached.argmax()) + 1 if reached.any() else len(order)
-    return parts.latents[order[:enough]].astype(np.int64)
-
-
-def _listed(groups: list[_Group]) -> Int64[np.ndarray, " latents"]:
+def _listed(groups: list[Group]) -> Int64[np.ndarray, " latents"]:
     """The largest latents of every sense and all carriers, each once, by sense."""
     chosen: dict[int, None] = {}
     for group in groups:
@@ -237,71 +180,3 @@ def _means(parts: Contributions, latents: Int64[np.ndarray, " latents"]) -> dict
         "bias": parts.bias,
         "error": float(parts.error.mean()),
     }
-
-
-class _Judge:
-    """Tries a sense's carriers on the rows that did not choose them."""
-
-    def __init__(
-        self,
-        basis: DictionaryBasis,
-        store: ActivationStore,
-        neuron: Neuron,
-        model: LoadedModel | None,
-        config: DisentangleConfig,
-        groups: list[_Group],
-    ) -> None:
-        """For the senses of one neuron."""
-        self._ablation, self._site = Ablation(basis), basis.site
-        self._store, self._neuron, self._model = store, neuron, model
-        self._config = config
-        self._senses = [group for group in groups if group.number != NONE]
-
-    def __call__(self, group: _Group, progress: Progress) -> dict[str, Any]:
-        """What the record says of it; nothing where there are too few documents to try."""
-        if not len(group.carriers) or not len(group.judged):
-            return {}
-        config, carriers = self._config, group.carriers
-        here = removed(
-            self._ablation,
-            self._neuron,
-            self._rows(group),
-            carriers,
-            self._store.document_index[group.rows[group.judged]].astype(np.int64),
-            config.controls,
-            config.seed,
-        )
-        return {
-            "carriers": tuple(carriers.tolist()),
-            "judged": len(group.judged),
-            "removed": here,
-            "removed_in": tuple(self._removed_in(other, carriers) for other in self._senses),
-            **self._effects(group, progress),
-        }
-
-    def _rows(self, group: _Group) -> Tensor:
-        return torch.from_numpy(group.x[group.judged])
-
-    def _removed_in(self, other: _Group, carriers: Int64[np.ndarray, " carriers"]) -> float | None:
-        if not len(other.judged):
-            return None
-        return share_removed(self._ablation, self._neuron, self._rows(other), carriers)
-
-    def _effects(self, group: _Group, progress: Progress) -> dict[str, Any]:
-        if self._model is None:
-            return {}
-        draw = np.random.default_rng([self._config.seed, 0xEF, group.number])
-        some = np.sort(draw.permutation(group.judged)[: self._config.effects])
-        tried = effects(
-            self._model,
-            self._store,
-            self._ablation,
-            self._model.site(self._site),
-            self._neuron,
-            group.rows[some],
-            group.carriers,
-            self._config.effect_controls,
-            self._config.seed,
-            progress,
-        )
-        return vars(tried)
