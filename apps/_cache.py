@@ -18,7 +18,6 @@ from apps.listing import Listing
 from apps.runs import Run, read_run
 from interp.cli.verify import model_source
 from interp.features.table import UnitTable
-from interp.progress import Progress
 from interp.store import ActivationStore
 from interp.workspace import Workspace
 
@@ -201,17 +200,6 @@ def _basis(key: Stamp, _workspace: Workspace, path: Path) -> "Basis":
 
     opened = table(path)
     return basis_of(opened, store(_workspace.store(opened.store)), _workspace)
-
-
-def disentangle(
-    workspace: Workspace, opened: UnitTable, unit: int, dictionary: str, progress: Progress
-) -> None:
-    """Compute and write what carries the senses of a neuron."""
-    from apps.causes import disentangled
-
-    captured = store(workspace.store(opened.store))
-    model = _model(model_source(captured.manifest), workspace)
-    disentangled(workspace, opened, unit, dictionary, captured, model, progress)
 
 
 def trial(workspace: Workspace, opened: UnitTable, asked: "Asked") -> "Trial":

@@ -5,11 +5,19 @@ takes away from it.
 """
 
 from collections.abc import Sequence
+from urllib.parse import urlencode
 
 from apps import parts
+from apps.tokens import plain
 from interp.features.disentangled import CarriedSense, Compared, Disentangled
 
 _KINDS = {"holds up": "good", "in part": "warn", "not told from random": "bad", "not tried": ""}
+_SAID = {
+    "holds up": "carried by latents that hold up under ablation",
+    "in part": "carried in part",
+    "not told from random": "not told from what random latents carry",
+    "not tried": "in too few documents to try",
+}
 
 
 def name(sense: CarriedSense) -> str:
@@ -20,19 +28,50 @@ def name(sense: CarriedSense) -> str:
 def summary(found: Disentangled) -> str:
     """The result in one sentence."""
     senses = [sense for sense in found.senses if sense.sense is not None]
-    by = {
-        verdict: ", ".join(str((s.sense or 0) + 1) for s in senses if s.verdict == verdict)
-        for verdict in _KINDS
-    }
+    told: list[str] = []
+    for verdict, words in _SAID.items():
+        mine = [str((sense.sense or 0) + 1) for sense in senses if sense.verdict == verdict]
+        if mine:
+            which = f"senses {' and '.join(mine)} are" if len(mine) > 1 else f"sense {mine[0]} is"
+            told.append(f"{which} {words}")
     count = "one sense" if len(senses) == 1 else f"{len(senses)} senses"
-    words = {
-        "holds up": "carried by latents that hold up under ablation",
-        "in part": "carried in part",
-        "not told from random": "not told from random latents",
-        "not tried": "in too few documents to try",
-    }
-    told = "; ".join(f"{text}: {by[verdict]}" for verdict, text in words.items() if by[verdict])
-    return f"This neuron has {count}. Sense by sense, {told}."
+    return f"This neuron has {count}: {'; '.join(told)}."
+
+
+def head(sense: CarriedSense) -> str:
+    """What a sense is called, how much of the neuron it is, and whether its carriers hold up."""
+    return (
+        f'<div class="stratum"><b>{name(sense).capitalize()}</b>'
+        f"<span>{parts.percent(round(sense.share, 4))} of the neuron's mass</span>"
+        f"{_verdict(sense)}</div>"
+    )
+
+
+def carriers(found: Disentangled, sense: CarriedSense, rules: Sequence[str], text: str) -> str:
+    """The latents that carry a sense, each with its rule and ways to look further."""
+    stem = f"{found.model}/{found.site}/{found.dictionary}"
+    lines = [
+        [
+            go("unit", f"latent {latent}", unit=f"{stem}/{latent}"),
+            parts.text(plain(rules[latent], 160)) if latent < len(rules) else "",
+            f"{contribution:+.3f}",
+            parts.percent(round(active, 3)),
+            go("disentangle", "its neurons", unit=f"{stem}/{latent}"),
+            go("intervene", "ablate it here", unit=f"{stem}/{latent}", text=text),
+        ]
+        for latent, contribution, active in zip(
+            found.latents, sense.contributions, sense.active, strict=True
+        )
+        if latent in sense.carriers
+    ]
+    header = ["carried by", "fires on", f"adds, of {parts.number(sense.activation)}",
+              "active on, of its rows", "", ""]  # fmt: skip
+    return parts.rows(header, lines, numeric=(2, 3))
+
+
+def go(page: str, label: str, **query: str) -> str:
+    """A link to a page of the app, as HTML."""
+    return f'<a href="{page}?{urlencode(query)}" target="_self">{parts.text(label)}</a>'
 
 
 def heat(found: Disentangled) -> str:
@@ -68,7 +107,7 @@ def tests(found: Disentangled) -> str:
     """Whether the carriers hold up, each figure with its interval beside its control."""
     head = [
         "", "carriers", "activation removed", "random latents", "effect removed", "random latents",
-        "KL neuron", "KL carriers", "KL random", "",
+        "KL neuron", "KL carriers", "KL random", "verdict",
     ]  # fmt: skip
     lines = [
         [
@@ -96,7 +135,10 @@ def crossed(found: Disentangled) -> str:
     lines = [
         [
             f"<b>{name(sense)}</b>",
-            *("–" if v is None else _cell(v, 1.0, at == own) for at, v in enumerate(removed)),
+            *(
+                "–" if v is None else _cell(v, 1.0, at == own, f"{v:.0%}")
+                for at, v in enumerate(removed)
+            ),
         ]
         for own, (sense, removed) in enumerate((s, s.removed_in) for s in senses)
         if removed
@@ -104,11 +146,11 @@ def crossed(found: Disentangled) -> str:
     return _table(head, lines, "heat") if lines else ""
 
 
-def _cell(value: float, largest: float, strong: bool = False) -> str:
+def _cell(value: float, largest: float, strong: bool = False, words: str = "") -> str:
     share = min(abs(value) / largest, 1.0) if largest > 0 else 0.0
     kind = "heat-down" if value < 0 else "heat-up"
     mark = " heat-carrier" if strong else ""
-    text = "0" if value == 0 else f"{value:+.3f}"
+    text = words or ("0" if value == 0 else f"{value:+.3f}")
     return f'<span class="{kind}{mark}" style="--a:{0.6 * share:.2f}">{text}</span>'
 
 

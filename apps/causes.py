@@ -1,6 +1,6 @@
 """A unit changed while the model reads a text of one's own. Needs the model, so it needs torch.
 
-Imported by *Intervene* and *Disentangle* only, and there only once they have something to compute.
+Imported by *Intervene* only, and there only once it has something to compute.
 """
 
 from dataclasses import dataclass
@@ -18,14 +18,9 @@ from interp.evaluate.causal import (
     part,
     unchanged,
 )
-from interp.evaluate.disentangle import disentangle
-from interp.evaluate.disentangle.find import dictionary_for
 from interp.features.bases import Basis
-from interp.features.table import UnitTable
 from interp.models import LoadedModel
-from interp.progress import Progress
 from interp.store import ActivationStore
-from interp.workspace import Workspace
 
 LONGEST = 256
 """Tokens of a text of one's own: every figure on it costs a forward pass."""
@@ -99,17 +94,3 @@ def run(model: LoadedModel, store: ActivationStore, basis: Basis, asked: Asked) 
             store.vocabulary.text(written[2]),
         ),
     )
-
-
-def disentangled(
-    workspace: Workspace,
-    table: UnitTable,
-    unit: int,
-    dictionary: str,
-    store: ActivationStore,
-    model: LoadedModel,
-    progress: Progress,
-) -> None:
-    """Find what carries the senses of a neuron, and write it beside its table."""
-    basis = dictionary_for(workspace, store, table, dictionary)
-    disentangle(table, unit, basis, store, model=model, progress=progress).write(table.path)

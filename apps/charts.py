@@ -16,6 +16,8 @@ CHANCE = "chance"
 MOST_POINTS = 20_000
 """More units than this are drawn as a seeded random sample, and the caption says so."""
 
+_WORDS = {False: "#5f656d", True: "#a0a6af"}
+"""Colour of words, on light and on dark pages, as ``--quiet`` of the stylesheet."""
 _GRID = {"left": 6, "right": 10, "top": 34, "bottom": 4}
 
 
@@ -59,7 +61,7 @@ def scatter(
         }
         for number, (basis, frame) in enumerate(frames.items())
     ]
-    return {
+    spec: dict[str, Any] = {
         "animation": False,
         "grid": _GRID,
         "legend": {"top": 0, "left": 0, "itemWidth": 10, "itemHeight": 10},
@@ -81,6 +83,7 @@ def scatter(
         "yAxis": {"type": "value", "name": y[1], "scale": True, **_axis(40)},
         "series": series,
     }
+    return legible(spec, dark)
 
 
 def ecdf(
@@ -133,7 +136,7 @@ def ecdf(
                 "lineStyle": {"width": 1, "color": "#888"},
             }
         )
-    return {
+    spec: dict[str, Any] = {
         "animation": False,
         "grid": _GRID,
         "legend": {
@@ -149,6 +152,7 @@ def ecdf(
         "yAxis": {"type": "value", "min": 0, "max": 1, "name": "share of units", **_axis(44)},
         "series": series,
     }
+    return legible(spec, dark)
 
 
 def _band(points: np.ndarray, count: int, name: str, colour: str) -> list[dict[str, Any]]:
@@ -179,13 +183,15 @@ def _band(points: np.ndarray, count: int, name: str, colour: str) -> list[dict[s
     ]
 
 
-def histogram(counts: np.ndarray, edges: np.ndarray, colour: str) -> dict[str, Any]:
+def histogram(
+    counts: np.ndarray, edges: np.ndarray, colour: str, *, dark: bool = False
+) -> dict[str, Any]:
     """Counts on a logarithmic axis over bins that grow by powers of two; empty ends left out."""
     present = np.flatnonzero(np.asarray(counts))
     if not len(present):
         return {}
     bins = range(int(present[0]), int(present[-1]) + 1)
-    return {
+    spec: dict[str, Any] = {
         "animation": False,
         "grid": {**_GRID, "top": 10},
         "tooltip": {"trigger": "axis", "axisPointer": {"type": "shadow"}},
@@ -207,6 +213,22 @@ def histogram(counts: np.ndarray, edges: np.ndarray, colour: str) -> dict[str, A
             }
         ],
     }
+    return legible(spec, dark)
+
+
+def legible(spec: dict[str, Any], dark: bool) -> dict[str, Any]:
+    """The same chart with its words in a colour of enough contrast to the page."""
+    colour = {"color": _WORDS[dark]}
+    axes = {
+        name: {
+            **spec[name],
+            "nameTextStyle": colour,
+            "axisLabel": {**spec[name].get("axisLabel", {}), **colour},
+        }
+        for name in ("xAxis", "yAxis")
+    }
+    legend = {"legend": {**spec["legend"], "textStyle": colour}} if "legend" in spec else {}
+    return {**spec, **axes, **legend}
 
 
 def _axis(gap: int = 26) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def tokens(
 def listed(found: Sequence[Passage], scale: float, *, numbers: bool) -> str:
     """Passages as one list of HTML: value, text, source."""
     lines = (
-        f'<li><span class="val">{parts.number(one.value)}</span>'
+        f'<li><span class="val">{"" if one.value != one.value else parts.number(one.value)}</span>'
         f"{strip(one.tokens, scale, peak=one.peak, numbers=numbers)}"
         f'<span class="src"><b>{parts.text(plain(one.domain))}</b> {parts.text(plain(one.title))}'
         f"{' · held out' if one.heldout else ''}</span></li>"

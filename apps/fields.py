@@ -19,7 +19,7 @@ from typing import Any
 from interp.config import field_docs, field_types
 from interp.errors import InterpError
 
-VERBS = ("capture", "train", "extract")
+VERBS = ("capture", "train", "extract", "disentangle")
 
 
 def fields(config: type) -> list[dict[str, Any]]:
@@ -50,6 +50,7 @@ def fields(config: type) -> list[dict[str, Any]]:
 def forms() -> dict[str, dict[str, list[dict[str, Any]]]]:
     """Per verb, the fields of its settings; those of ``train`` by architecture as well."""
     from interp.capture import CaptureConfig
+    from interp.evaluate.disentangle.config import DisentangleConfig
     from interp.features import ExtractConfig
     from interp.sae import TrainConfig, architectures
 
@@ -58,6 +59,7 @@ def forms() -> dict[str, dict[str, list[dict[str, Any]]]]:
         "capture": {"": fields(CaptureConfig)},
         "train": {"": fields(TrainConfig), **kinds},
         "extract": {"": fields(ExtractConfig)},
+        "disentangle": {"": fields(DisentangleConfig)},
     }
 
 
@@ -78,6 +80,10 @@ def check(verb: str, args: argparse.Namespace) -> None:
         from interp.capture import CaptureConfig
 
         read_config(CaptureConfig, args)
+    elif verb == "disentangle":
+        from interp.evaluate.disentangle.config import DisentangleConfig
+
+        read_config(DisentangleConfig, args)
     else:
         from interp.features import ExtractConfig
 

@@ -46,7 +46,7 @@ TAIL = 64_000
 """Bytes of a log's end that are read."""
 
 State = Literal["starting", "running", "finished", "cancelled", "failed", "broken off"]
-_PROGRESS = re.compile(r"^(.+?): +(\d+)% of ([\d,]+) (\w+), (\d+) s left *(.*)$")
+_PROGRESS = re.compile(r"^(.+?): +(\d+)% of ([\d,]+) ([^,]+), (\d+) s left *(.*)$")
 _PROBE = threading.Lock()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import streamlit as st
 
-from apps import _cache, charts, contexts, parts, walk, words
+from apps import _cache, charts, contexts, keys, parts, walk, words
 from apps import scores as judged
 from apps.navigation import go
 from apps.theme import marks, unit_noun
@@ -64,7 +64,12 @@ def steps(address: Address, table: UnitTable) -> None:
             key="compare",
         ):
             go("compare", one=f"{address.model}/{address.site}/{address.basis}", unit=str(address))
-        st.caption(near.place)
+        if st.button(
+            "Search", icon=":material/search:", type="tertiary", key=keys.SEARCH,
+            help="units of this site whose rule holds a word",
+        ):  # fmt: skip
+            go("units", site=f"{address.model}/{address.site}")
+        st.caption(f"{near.place} · keys: j, k, g, x, /")
 
 
 def head(address: Address, table: UnitTable, values: Mapping[str, float], dark: bool) -> None:
@@ -120,7 +125,8 @@ def source(workspace: Workspace, table: UnitTable) -> tuple[ActivationStore | No
 def histogram(table: UnitTable, address: Address, dark: bool) -> None:
     """How often the unit fires how strongly."""
     counts, edges = table.histogram(address.index)
-    spec = charts.histogram(counts, edges, marks([address.basis])[address.basis].colour(dark))
+    colour = marks([address.basis])[address.basis].colour(dark)
+    spec = charts.histogram(counts, edges, colour, dark=dark)
     if spec:
         st.markdown("**Activations**")
         alt = f"{int(np.sum(counts)):,} active tokens, in bins that double in width"

@@ -1,6 +1,7 @@
 """Small pieces of HTML that every page shares. All text that comes from a file is escaped here."""
 
 import html
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -82,7 +83,8 @@ def rows(header: Sequence[str], body: Iterable[Sequence[str]], numeric: Iterable
 def state(name: str, note: str) -> str:
     """The state of an artefact as a tag, with why."""
     kind = {"ready": "good", "unfinished": "warn", "stale": "warn"}.get(name, "bad")
-    why = f'<div class="why">{text(note)}</div>' if note else ""
+    words = re.sub(r"`([^`]+)`", r"<code>\1</code>", text(note))
+    why = f'<div class="why">{words}</div>' if note else ""
     return tag(name, kind) + why
 
 

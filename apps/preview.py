@@ -63,7 +63,8 @@ def config(columns: Sequence[str], definitions: Mapping[str, str]) -> dict[str, 
     """How the columns are drawn, each score with its definition."""
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     found: dict[str, Any] = {
-        name: number(name, format="%.4g", width="small", help=definitions.get(name))
+        # Wide enough for its name; "small" would cut the longest off.
+        name: number(name, format="%.4g", width=28 + 7 * len(name), help=definitions.get(name))
         for name in columns
         if name not in TEXTS
     }

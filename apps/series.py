@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from apps.charts import legible
 from apps.theme import DICTIONARIES
 
 DASHES = ("solid", "dashed", "dotted")
@@ -96,7 +97,7 @@ def drawn(
                     "itemStyle": {"color": colour, "borderColor": "#888", "borderWidth": 1},
                 }
             )
-    return {
+    spec: dict[str, Any] = {
         "animation": False,
         "grid": {"left": 6, "right": 14, "top": 34 if legend else 12, "bottom": 4},
         "legend": {"show": legend, "top": 0, "left": 0, "type": "scroll"},
@@ -105,14 +106,15 @@ def drawn(
         "yAxis": y.option(),
         "series": options,
     }
+    return legible(spec, dark)
 
 
-def heatmap(cells: Points, *, x: Axis, y: Axis) -> dict[str, Any]:
+def heatmap(cells: Points, *, x: Axis, y: Axis, dark: bool) -> dict[str, Any]:
     """Cells ``(x, y, value)``, one column and row for each x and y that occurs."""
     across = sorted({cell[0] for cell in cells})
     up = sorted({cell[1] for cell in cells})
     values = [cell[2] for cell in cells]
-    return {
+    spec: dict[str, Any] = {
         "animation": False,
         "grid": {"left": 6, "right": 80, "top": 10, "bottom": 4},
         "tooltip": {"position": "top"},
@@ -134,6 +136,7 @@ def heatmap(cells: Points, *, x: Axis, y: Axis) -> dict[str, Any]:
             }
         ],
     }
+    return legible(spec, dark)
 
 
 def _shown(found: Points, x: Axis, y: Axis) -> list[list[float]]:

@@ -1,11 +1,13 @@
 """What has not ended: a bar each, looked at again by themselves while any is running."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 import streamlit as st
 
 from apps import jobs, parts
 from apps.runs import Run
+from interp.errors import InterpError
 
 EVERY = 2.0
 """Seconds between looks at a running training."""
@@ -38,8 +40,27 @@ def job(one: jobs.Job) -> None:
     """How far a job says it is."""
     found = jobs.reach(one)
     if found is None:
-        st.progress(0.0, f"{one.verb} {one.state}: nothing measured yet, models are loaded first")
+        waited = max(int((datetime.now(UTC) - one.asked).total_seconds()), 0)
+        words = f"{one.verb} {one.state} for {waited:,} s: libraries and models are loaded first"
+        st.progress(0.0, words)
         return
     note = f" · {parts.literal(found.note)}" if found.note else ""
     words = f"{parts.literal(found.label)}: {found.share:.0%}, {found.left:,} s left{note}"
     st.progress(found.share, words)
+
+
+def stop(one: jobs.Job) -> None:
+    """The button that ends a live job; asked again, at once."""
+    label = "Stop at once" if one.cancelling else "Cancel"
+    if st.button(label, key=f"cancel-{one.name}", icon=":material/stop:"):
+        attempt(lambda: jobs.cancel(one))
+
+
+def attempt(act: Callable[[], object]) -> None:
+    """Do something to a job and draw the page again, or say why it cannot be done."""
+    try:
+        act()
+    except InterpError as error:
+        st.error(str(error))
+        return
+    st.rerun()

@@ -8,6 +8,7 @@
     <workspace>/bases/<model>/<site>/<name>/                PCA, ICA and other fitted baselines
     <workspace>/units/<model>/<site>/<basis>.h5             unit tables
     <workspace>/units/<model>/<site>/<basis>.activations.hdf5   every activation, where asked for
+    <workspace>/units/<model>/<site>/<basis>.explanations.json  what a language model said of units
     <workspace>/lab/<result>/                               published results, reproduced
     <workspace>/jobs/<id>/                                  jobs that the app started
 

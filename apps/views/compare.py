@@ -138,6 +138,11 @@ def _summary(one: Side, other: Side, pairs: Matching, threshold: float) -> None:
                 parts.percent(chance),
             ]
         )  # fmt: skip
+    shared = int((pairs.kinds(threshold, 0) != MISSING).sum())
+    st.markdown(
+        f"**B has something like {shared:,} of A's {len(pairs.cosine[0]):,} units; "
+        f"by chance it would be {int((pairs.chance[0] >= threshold).sum()):,}.**"
+    )
     header = ["", *KINDS, "missing and dead", "mean cosine", "by chance", "shared by chance"]
     st.html(parts.rows(header, lines, numeric=range(1, len(header))))
     st.caption(
@@ -171,11 +176,12 @@ def _table(one: Side, other: Side, pairs: Matching, threshold: float) -> None:
         letter = st.segmented_control(
             "Units of", ["A", "B"], default="A", key="of", bind="query-params", required=True
         )
-        kind = st.segmented_control(
-            "Which are", KINDS, default="matched", key="kind", bind="query-params", required=True
-        )
         number = "AB".index(letter)
         kinds, cosine = pairs.kinds(threshold, number), pairs.cosine[number]
+        first = KINDS[int(kinds.min(initial=MISSING))]
+        kind = st.segmented_control(
+            "Which are", KINDS, default=first, key="kind", bind="query-params", required=True
+        )
         rows = np.flatnonzero(kinds == KINDS.index(kind))
         # Where the other has nothing, the units that are furthest from it come first.
         rows = rows[np.argsort(cosine[rows] if kind == "missing" else -cosine[rows], kind="stable")]
@@ -194,15 +200,16 @@ def _lines(
     """Units with those of the other side that go with them, each a link."""
     lines: list[list[str]] = []
     for unit in units:
-        partners = pairs.partners(unit, threshold, side)[:6]
+        cosine = float(pairs.cosine[side][unit])
+        partners = pairs.partners(unit, threshold, side)[:6] if cosine > 0 else []
         links = ", ".join(_link(theirs, each) for each in partners)
         lines.append(
             [
                 _link(mine, unit),
                 parts.text(plain(mine.rule(unit), 90)),
-                parts.number(float(pairs.cosine[side][unit])),
-                links,
-                parts.text(plain(theirs.rule(partners[0]), 90)),
+                parts.number(cosine),
+                links or "none",
+                parts.text(plain(theirs.rule(partners[0]), 90)) if len(partners) else "",
             ]
         )
     header = ["unit", "fires on", "cosine", "of the other, nearest first", "fires on"]

@@ -3,9 +3,8 @@
 import numpy as np
 import streamlit as st
 
-from apps import _cache, carried, contexts, panels, parts
+from apps import _cache, carried, contexts, jobs, offer, panels, parts
 from apps.navigation import link
-from apps.tokens import plain
 from apps.views.unit import find
 from interp.errors import InterpError
 from interp.features import disentangled
@@ -22,6 +21,14 @@ LONGEST = 1000
 """Characters of it handed on in a link: tokens may be of any length."""
 NEURONS = 12
 """Neurons shown of a latent."""
+SAVED = 24
+"""Results listed where no unit is chosen."""
+VERDICTS = (
+    "**Holds up**: on documents that did not choose the latents, at least half of the neuron's "
+    "activation and of its effect goes with them, and more than with random latents. **In part**: "
+    "more than with random latents, but less than half. **Not told from random**: an interval "
+    "reaches that of random latents."
+)
 
 
 def show() -> None:
@@ -30,8 +37,7 @@ def show() -> None:
     st.title("Disentangle", anchor=False)
     asked = st.query_params.get("unit", "")
     if not asked:
-        st.caption("Which latents carry each sense of a neuron. Choose a neuron, then its button.")
-        link("units", "All units", ":material/scatter_plot:")
+        _choose(workspace)
         return
     try:
         address = Address.parse(asked)
@@ -40,6 +46,37 @@ def show() -> None:
     except InterpError as error:
         st.error(str(error))
         link("units", "All units", ":material/scatter_plot:")
+
+
+def _choose(workspace: Workspace) -> None:
+    """The ways in: neurons with many senses, and what was found before."""
+    st.html(
+        '<p class="lede">A polysemantic neuron fires on unlike things: it has several senses. Here '
+        "one sees which latents of a dictionary carry each sense, and whether that holds up when "
+        "they are ablated. Choose a neuron, then <i>Disentangle</i> on its page.</p>"
+    )
+    for item in _cache.tables(workspace):
+        place, _, basis = item.name.rpartition("/")
+        if item.state == "ready" and basis == "neurons":
+            link(
+                "units", f"Neurons of {parts.literal(place)} with most senses",
+                ":material/scatter_plot:", site=place, basis=basis, sort="senses_effective",
+            )  # fmt: skip
+    link("units", "All units", ":material/scatter_plot:")
+    made = sorted((workspace.root / "units").glob(f"*/*/*{disentangled.SUFFIX}/*.json"))
+    if not made:
+        return
+    st.subheader("Found before", anchor=False)
+    lines: list[list[str]] = []
+    for path in made[:SAVED]:
+        model, site, folder, file = path.parts[-4:]
+        index, _, dictionary = file.removesuffix(".json").partition(".")
+        unit = f"{model}/{site}/{folder.removesuffix(disentangled.SUFFIX)}/{index}"
+        way = carried.go("disentangle", unit, unit=unit, dictionary=dictionary)
+        lines.append([way, parts.text(dictionary)])
+    st.html(parts.rows(["neuron", "by the latents of"], lines))
+    if len(made) > SAVED:
+        st.caption(f"The first {SAVED} of {len(made):,}.")
 
 
 def _draw(workspace: Workspace, address: Address, table: UnitTable) -> None:
@@ -70,70 +107,85 @@ def _neuron(workspace: Workspace, address: Address, table: UnitTable) -> None:
     made = disentangled.found(table, address.index)
     first = next((at for at, each in enumerate(known) if each in made), 0)
     chosen = st.selectbox(
-        "Dictionary", known, index=first, key="dictionary", bind="query-params", width=420
-    )
-    if chosen not in made:
-        _offer(workspace, address, table, chosen)
-        return
-    try:
-        found = disentangled.read(made[chosen], table)
-    except InterpError as error:
-        st.warning(str(error), icon=":material/warning:")
-        _offer(workspace, address, table, chosen)
-        return
-    _result(workspace, address, table, found)
+        "Dictionary", known, index=first, key="dictionary", bind="query-params", width=420,
+        help="whose latents the neuron is taken apart into",
+    )  # fmt: skip
+    last = offer.latest(workspace, "disentangle", [f"--dictionary={chosen}", str(address)])
+    if last is not None and last.live:
+        offer.watch(workspace, last)
+    found = None
+    if chosen in made:
+        try:
+            found = disentangled.read(made[chosen], table)
+        except InterpError as error:
+            st.warning(str(error), icon=":material/warning:")
+    if found is not None:
+        _result(workspace, address, table, found)
+    elif last is None or not last.live:
+        _offer(workspace, str(address), chosen, last)
 
 
-def _offer(workspace: Workspace, address: Address, table: UnitTable, dictionary: str) -> None:
+def _offer(workspace: Workspace, unit: str, dictionary: str, last: jobs.Job | None) -> None:
     st.info(
-        "Not computed yet. It looks through the stored activations for rows of each sense, splits "
-        "the neuron into the dictionary's latents there, and ablates the latents that carry most."
+        "Not computed yet. A job looks through the stored activations for rows of each sense, "
+        "splits the neuron into the dictionary's latents there, and ablates the latents that carry "
+        "most, beside random ones."
     )
-    if st.button("Find the latents that carry each sense", type="primary", key="compute"):
-        bar = st.progress(0.0, "starting")
-
-        def report(done: int, total: int, note: str = "") -> None:
-            bar.progress(min(done / max(total, 1), 1.0), note)
-
-        _cache.disentangle(workspace, table, address.index, dictionary, report)
-        st.rerun()
+    effect = st.toggle(
+        "Also measure the effect on the model's predictions", True, key="effect",
+        help="needs the model; without it, ablation is judged by the neuron's activation alone",
+    )  # fmt: skip
+    flags = [f"--dictionary={dictionary}", *([] if effect else ["--no-model"])]
+    label = "Find the latents that carry each sense"
+    offer.begin(workspace, "disentangle", label, [*flags, "--", unit], last)
     st.caption("The same from the command line:")
-    st.code(f"interp disentangle {address} --dictionary {dictionary}", language="bash")
+    st.code(f"interp disentangle {unit} {' '.join(flags)}", language="bash")
+    _settings(unit, dictionary)
+
+
+def _settings(unit: str, dictionary: str) -> None:
+    link(
+        "jobs", "With other settings", ":material/tune:",
+        verb="disentangle", unit=unit, dictionary=dictionary,
+    )  # fmt: skip
 
 
 def _result(workspace: Workspace, address: Address, table: UnitTable, found: Disentangled) -> None:
     st.markdown(f"**{carried.summary(found)}**")
-    st.markdown(
-        "**Senses by latents**",
-        help="Mean contribution of each latent to the neuron's activation, over rows of a sense",
-    )
-    st.html(carried.heat(found))
-    st.caption(
-        "Each row adds up exactly: latents, decoder bias and what the dictionary does not "
-        "reconstruct. Blue adds, orange takes away; carriers are framed. " + _agreement(found)
-    )
-    st.markdown("**Do they hold up?**", help="Carriers are chosen on half of the documents")
-    st.html(carried.tests(found))
-    st.caption(
-        "Carriers are ablated on documents that did not choose them, beside equally many random "
-        "active latents scaled to the same norm, over seeds. Effect: of the neuron on the next "
-        "token, in the metric of KL. Brackets: 95 %."
-    )
-    crossed = carried.crossed(found)
-    if crossed:
-        st.markdown(
-            "**Is each sense its own?**",
-            help="Share of the neuron's activation removed in each sense's rows by the carriers "
-            "of each sense; latents of one sense only leave the others alone",
-        )
-        st.html(crossed)
+    st.caption(VERDICTS)
     store, missing = panels.source(workspace, table)
     if store is None:
         st.warning(missing, icon=":material/link_off:")
+    rules = _rules(workspace, address, found.dictionary)
     for sense in found.senses:
         if sense.sense is not None:
-            _sense(workspace, address, found, sense, store)
+            _sense(address, found, sense, rules, store)
+    st.subheader("Senses by latents", anchor=False)
+    st.caption(
+        "How much each latent (by number) adds to the neuron's activation, mean over the rows of a "
+        "sense. Each row adds up exactly: latents, decoder bias and what the dictionary does not "
+        "reconstruct (error). Blue adds, orange takes away; carriers are framed. "
+        + _agreement(found)
+    )
+    st.html(carried.heat(found))
+    st.subheader("Do they hold up?", anchor=False)
+    st.caption(
+        "Each sense's carriers are ablated on documents that did not choose them, beside equally "
+        "many random active latents scaled to the same norm. Effect: of the neuron on the next "
+        "token, in the metric of KL. KL: how far predictions move, in nats, when the neuron, the "
+        "carriers or random latents are ablated. Brackets: 95 %."
+    )
+    st.html(carried.tests(found))
+    crossed = carried.crossed(found)
+    if crossed:
+        st.subheader("Is each sense its own?", anchor=False)
+        st.caption(
+            "Share of the neuron's activation removed in each sense's rows by the carriers of each "
+            "sense. Latents of one sense only leave the others alone."
+        )
+        st.html(crossed)
     st.divider()
+    _settings(str(address), found.dictionary)
     more = {"dictionary": found.dictionary, "store": table.store}
     st.html(parts.provenance(found.provenance, more))
 
@@ -148,35 +200,26 @@ def _agreement(found: Disentangled) -> str:
 
 
 def _sense(
-    workspace: Workspace,
     address: Address,
     found: Disentangled,
     sense: CarriedSense,
+    rules: list[str],
     store: ActivationStore | None,
 ) -> None:
-    st.markdown(f"**{carried.name(sense).capitalize()}**")
     text = ""
-    if store is not None and 0 <= sense.exemplar < store.rows:
-        passage = contexts.passage(
-            store, sense.exemplar, float("nan"), np.zeros(2 * REACH + 1), REACH, REACH, REACH
-        )
-        st.html(contexts.listed([passage], 1.0, numbers=False))
-        before = passage.tokens[: passage.peak + 1]
-        text = "".join(token.text for token in before if not token.special)[-LONGEST:]
-    stem = f"{address.model}/{address.site}"
-    rules = _rules(workspace, address, found.dictionary)
-    for latent in sense.carriers:
-        unit = f"{stem}/{found.dictionary}/{latent}"
-        with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-            link("unit", f"Latent {latent}", ":material/target:", unit=unit)
-            link("disentangle", "Its neurons", ":material/account_tree:", unit=unit)
-            link("intervene", "Intervene", ":material/tune:", unit=unit, text=text)
-            rule = rules[latent] if latent < len(rules) else ""
-            if rule:
-                st.html(f'<span class="prov">{parts.text(plain(rule, 160))}</span>')
-    if not sense.carriers:
-        st.caption("Too few documents, or no latent adds to it.")
-    with st.container(horizontal=True):
+    with st.container(border=True, gap="small"):
+        st.html(carried.head(sense))
+        if store is not None and 0 <= sense.exemplar < store.rows:
+            passage = contexts.passage(
+                store, sense.exemplar, float("nan"), np.zeros(2 * REACH + 1), REACH, REACH, REACH
+            )
+            st.html(contexts.listed([passage], 1.0, numbers=False))
+            before = passage.tokens[: passage.peak + 1]
+            text = "".join(token.text for token in before if not token.special)[-LONGEST:]
+        if sense.carriers:
+            st.html(carried.carriers(found, sense, rules, text))
+        else:
+            st.caption("Too few documents, or no latent adds to it.")
         link("intervene", "Ablate the neuron here", ":material/tune:", unit=str(address), text=text)
 
 

@@ -1,5 +1,6 @@
 """Home: what the workspace holds, in which state, and what to look at first."""
 
+from pathlib import Path
 from urllib.parse import quote
 
 import streamlit as st
@@ -18,7 +19,7 @@ def show() -> None:
     workspace = Workspace.at()
     tables = _cache.tables(workspace)
     st.html('<div class="unit-title"><h1>Workbench</h1></div>')
-    st.html(f'<p class="addr">workspace <b>{parts.text(workspace.root)}</b></p>')
+    st.html(f'<p class="addr">workspace <b>{parts.text(_short(workspace.root))}</b></p>')
     shelves = {
         "Unit tables": (tables, lambda items: _units(items, inventory.stale(items, workspace))),
         "Dictionaries": (_cache.dictionaries(workspace), _dictionaries),
@@ -39,6 +40,14 @@ def show() -> None:
             st.html(draw(items))
         else:
             st.html(f'<p class="lede">none yet: {_COMMANDS[title]}</p>')
+
+
+def _short(root: Path) -> str:
+    """A folder as a shell's prompt has it: the reader's own home is ~."""
+    try:
+        return str(Path("~") / root.relative_to(Path.home()))
+    except ValueError:
+        return str(root)
 
 
 _COMMANDS = {
@@ -67,6 +76,13 @@ def _sites(tables: list[Item]) -> None:
     places = [(m, s) for m, found in inventory.sites(tables).items() for s in found]
     if not places:
         return
+    st.html(
+        '<p class="lede">A <b>site</b> is a place in a model where activations were read. Its '
+        "<b>neurons</b> are often polysemantic: they fire on unlike things. The <b>latents</b> of "
+        "a dictionary are meant to fire on one kind of thing each. Open a neuron with several "
+        "senses; <i>Disentangle</i> then shows which latents carry each sense, and whether that "
+        "holds up.</p>"
+    )
     for start in range(0, len(places), 3):
         for column, (model, site) in zip(st.columns(3), places[start : start + 3], strict=False):
             mine = [item for item in tables if item.name.startswith(f"{model}/{site}/")]
@@ -86,7 +102,13 @@ def _sites(tables: list[Item]) -> None:
                     f"<b>{parts.text(model)}</b> <span class='addr'>{parts.text(site)}</span>"
                     f'<div class="rows">{lines}</div>'
                 )
-                link("units", "Browse its units", ":material/scatter_plot:", site=f"{model}/{site}")
+                place = f"{model}/{site}"
+                link("units", "Browse its units", ":material/scatter_plot:", site=place)
+                if "neurons" in counts:
+                    link(
+                        "units", "Neurons with most senses", ":material/account_tree:",
+                        site=place, basis="neurons", sort="senses_effective",
+                    )  # fmt: skip
 
 
 def _jobs(workspace: Workspace) -> None:

@@ -108,8 +108,8 @@ def _answer(trial: "Trial", store: ActivationStore, largest: float) -> None:
         )
     )
     st.caption(
-        f"Beside each figure: 95 % range of {len(effect.controls)} random directions that push as "
-        "far at every position."
+        "KL: how far the predictions move. Beside each figure: 95 % range of "
+        f"{len(effect.controls)} random directions that push as far at every position."
     )
     _passage(trial, store, largest)
     _tokens(trial, store)
@@ -124,7 +124,7 @@ def _answer(trial: "Trial", store: ActivationStore, largest: float) -> None:
 
 
 def _beside(low: float, high: float) -> str:
-    return f"random {low:.3g} to {high:.3g}"
+    return f"random {parts.number(low)} to {parts.number(high)}"
 
 
 def _passage(trial: "Trial", store: ActivationStore, largest: float) -> None:

@@ -1,6 +1,6 @@
-"""Jobs: capture, train and extract from here, watch them, stop them and go on."""
+"""Jobs: started here from a form, watched, stopped and gone on with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import streamlit as st
 
@@ -17,6 +17,7 @@ WHAT = {
     "capture": "run a model over text and store its activations",
     "train": "train a dictionary on stored activations",
     "extract": "measure the units of neurons, dictionaries and controls",
+    "disentangle": "find the latents that carry each sense of a neuron",
 }
 
 
@@ -50,7 +51,10 @@ def _start(workspace: Workspace) -> None:
             st.error(str(error))
             return
         st.caption(f"{WHAT[verb].capitalize()}, as a process of its own that outlives this page.")
-        {"capture": _capture, "train": _train, "extract": _extract}[verb](workspace, known)
+        forms_of = {
+            "capture": _capture, "train": _train, "extract": _extract, "disentangle": _disentangle,
+        }  # fmt: skip
+        forms_of[verb](workspace, known)
 
 
 def _capture(workspace: Workspace, known: dict[str, list[forms.Field]]) -> None:
@@ -142,6 +146,27 @@ def _extract(workspace: Workspace, known: dict[str, list[forms.Field]]) -> None:
             _submit(workspace, "extract", flags, [store, site], 2)
 
 
+def _disentangle(workspace: Workspace, known: dict[str, list[forms.Field]]) -> None:
+    with st.form("disentangle", border=False):
+        unit = st.text_input(
+            "Neuron", st.query_params.get("unit", ""), key="disentangle-unit", width=480,
+            placeholder="model/site/neurons/index",
+        )  # fmt: skip
+        dictionary = st.text_input(
+            "Dictionary", st.query_params.get("dictionary", ""), key="disentangle-dictionary",
+            width=480, placeholder="the first of its site",
+        )  # fmt: skip
+        effect = st.toggle(
+            "Effect on the next token", True, key="disentangle-effect",
+            help="what the carriers do to the model's predictions, which needs the model",
+        )  # fmt: skip
+        flags = forms.settings(known[""], "disentangle")
+        if st.form_submit_button("Start", icon=":material/play_arrow:", key="go-disentangle"):
+            flags += [] if effect else ["--no-model"]
+            flags += [f"--dictionary={dictionary.strip()}"] if dictionary.strip() else []
+            _submit(workspace, "disentangle", flags, [unit.strip()], 1)
+
+
 def _store_and_site(workspace: Workspace, verb: str) -> tuple[str, str, Item] | None:
     found = {item.name: item for item in inventory.stores(workspace) if item.state == "ready"}
     if not found:
@@ -165,7 +190,9 @@ def _submit(
     arguments = [*flags, "--", *places]
     try:
         if len(places) < least or not all(places):
-            raise ConfigError("name a model and at least one site")
+            raise ConfigError(
+                "name a neuron" if verb == "disentangle" else "name a model and at least one site"
+            )
         with st.spinner("Checking the settings …"):
             forms.check(verb, arguments)
         job = jobs.start(workspace, verb, arguments)
@@ -217,24 +244,15 @@ def _one(workspace: Workspace, job: jobs.Job, *, expanded: bool) -> None:
 
 def _buttons(workspace: Workspace, job: jobs.Job) -> None:
     if job.live:
-        label = "Stop at once" if job.cancelling else "Cancel"
-        if st.button(label, key=f"cancel-{job.name}", icon=":material/stop:"):
-            _try(lambda: jobs.cancel(job))
+        underway.stop(job)
         st.caption("What is finished is kept, and the job can be resumed.")
         return
     label = "Run again" if job.state == "finished" else "Resume"
     if st.button(label, key=f"resume-{job.name}", icon=":material/play_arrow:"):
-        _try(lambda: jobs.resume(workspace, job))
+        underway.attempt(lambda: jobs.resume(workspace, job))
     if st.button("Forget", key=f"forget-{job.name}", type="tertiary"):
-        _try(lambda: jobs.forget(job))
-    if job.state == "finished":
+        underway.attempt(lambda: jobs.forget(job))
+    if job.state == "finished" and job.verb == "disentangle":
+        link("disentangle", "What it found", ":material/account_tree:", unit=job.arguments[-1])
+    elif job.state == "finished":
         link("home", "What it made", ":material/home:")
-
-
-def _try(act: Callable[[], object]) -> None:
-    try:
-        act()
-    except InterpError as error:
-        st.error(str(error))
-        return
-    st.rerun()

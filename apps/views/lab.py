@@ -117,5 +117,5 @@ def _figure(figure: dict[str, Any], key: str, dark: bool) -> None:
             st.caption(parts.literal(name))
             alt = f"{name}: {len(cells)} cells over {figure['x']} and {figure['y']}"
             st.echarts_chart(
-                series.heatmap(cells, x=x, y=y), height=320, key=f"{key}-{name}", alt=alt
+                series.heatmap(cells, x=x, y=y, dark=dark), height=320, key=f"{key}-{name}", alt=alt
             )

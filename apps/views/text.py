@@ -27,6 +27,10 @@ def show() -> None:
     """Draw the page."""
     workspace = Workspace.at()
     st.title("Your text", anchor=False)
+    st.html(
+        '<p class="lede">Two rulers on one text: the row of a neuron, and under it the rows of '
+        "latents that fire where it does. Then the units that fire most.</p>"
+    )
     tables = [item for item in _cache.tables(workspace) if item.state == "ready"]
     places = [f"{m}/{s}" for m, found in inventory.sites(tables).items() for s in found]
     if not places:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from apps import _cache, meaning, panels, remarks, words
+from apps import _cache, keys, meaning, panels, remarks, words
 from apps.navigation import link
 from apps.theme import unit_noun
 from interp.errors import InterpError, UnknownName
@@ -67,8 +67,9 @@ def _draw(workspace: Workspace, address: Address, table: UnitTable) -> None:
     if found is not None:
         meaning.rule(found, values)
     with st.container(horizontal=True, gap="medium"):
-        link("disentangle", "Disentangle", ":material/account_tree:", unit=str(address))
-        link("intervene", "Intervene", ":material/tune:", unit=str(address))
+        behind = "the latents behind its senses" if table.kind == "neurons" else "its neurons"
+        link("disentangle", f"Disentangle: {behind}", ":material/account_tree:", unit=str(address))
+        link("intervene", "Intervene: change it in a text", ":material/tune:", unit=str(address))
     remarks.remarks(table, address)
     if dead:
         st.info(
@@ -99,3 +100,4 @@ def _draw(workspace: Workspace, address: Address, table: UnitTable) -> None:
             meaning.purity(found)
         panels.scores(table, values)
     panels.made_by(address, table)
+    keys.slash()

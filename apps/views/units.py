@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from apps import _cache, export, inventory, overview, panels, preview, scores, words
+from apps import _cache, export, inventory, keys, overview, panels, preview, scores, words
 from apps.listing import PAGE, Filter, Listing
 from apps.navigation import go, link
 from apps.notes import Note
@@ -96,6 +96,7 @@ def _draw(workspace: Workspace, listing: Listing) -> None:
     rows = overview.within(listing, rows, wanted.column)
     if len(rows):
         _table(workspace, listing, rows, wanted.column, look)
+    keys.slash()
 
 
 def _filter(listing: Listing) -> Filter:
@@ -134,11 +135,11 @@ def _filter(listing: Listing) -> Filter:
     if any(listing.rules):
         sought = st.text_input(
             "Rule contains",
-            key="words",
+            key=keys.FIELD,
             bind="query-params",
             width=200,
             type="search",
-            placeholder="a token, a domain, …",
+            placeholder="a token, a domain, … (key: /)",
         )
     dead = st.toggle("Dead units", key="dead", bind="query-params")
     low, high = (10.0**edge for edge in density)
@@ -185,6 +186,7 @@ def _table(
         _cache.table(workspace.units(listing.model, listing.site, each)) for each in listing.bases
     ]
     definitions = {name: what for table in tables for name, what in table.scores.items()}
+    st.caption("Tick a row to open its unit.")
     frame = preview.frame(workspace, listing, shown, look, chosen, notes)
     # A selection is a position: never carry it over to other rows.
     key = f"rows-{hash((shown.tobytes(), by, up))}"

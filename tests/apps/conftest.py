@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
 import apps
+from apps import jobs
 from interp.workspace import Workspace
 from tests.apps import workspace as generator
 from tests.apps.served import CHROMIUM, FLAGS, Visit, served
@@ -37,6 +38,14 @@ def own(built: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wo
     shutil.copytree(built.root, tmp_path / "own")
     monkeypatch.setenv("INTERP_WORKSPACE", str(tmp_path / "own"))
     return Workspace.at()
+
+
+@pytest.fixture
+def no_start(monkeypatch: pytest.MonkeyPatch) -> list[jobs.Job]:
+    """The jobs that would be started, instead of starting them."""
+    begun: list[jobs.Job] = []
+    monkeypatch.setattr(jobs, "_launch", lambda workspace, path: begun.append(jobs.read(path)))
+    return begun
 
 
 @pytest.fixture

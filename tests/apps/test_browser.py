@@ -55,6 +55,12 @@ def test_table_row_opens_the_unit_and_keys_walk_the_list(visit):
     assert visit.page.url == first
     visit.page.keyboard.press("g")
     visit.page.wait_for_function("url => location.href != url", arg=first)
+    visit.page.keyboard.press("/")
+    visit.page.wait_for_url(re.compile(r"/units\?site="))
+    visit.page.wait_for_selector(".st-key-words input")
+    visit.page.wait_for_timeout(500)
+    visit.page.keyboard.press("/")
+    visit.page.wait_for_function("document.activeElement.closest('.st-key-words') !== null")
 
 
 def test_point_of_the_map_opens_its_unit(visit):
@@ -126,7 +132,7 @@ def test_from_home_to_the_latents_of_a_neuron_and_an_intervention(visit):
     main.get_by_role("link", name="Disentangle", exact=False).click()
     visit.page.wait_for_selector(".heat")
     assert f"unit={UNIT}/{CARRIED}" in urllib.parse.unquote(visit.page.url)
-    assert "hold up under ablation: 1" in main.inner_text()
+    assert "sense 1 is carried by latents that hold up under ablation" in main.inner_text()
     assert "+1.500" in visit.page.locator(".heat").first.inner_text()
     main.get_by_role("link", name="Ablate the neuron here").first.click()
     visit.page.wait_for_url(re.compile("/intervene"))

@@ -1,13 +1,14 @@
 """Disentangle: a neuron's senses by latents, a latent's neurons, and every state without them."""
 
 import shutil
+from urllib.parse import quote_plus
 
 import numpy as np
 import pytest
 import torch
 
-from apps import carried
-from interp.features.disentangled import found, read
+from apps import carried, jobs
+from interp.features.disentangled import found, path_of, read
 from interp.features.table import UnitTable
 from interp.files import read_json, write_json
 from interp.sae.files import write_tensors
@@ -32,10 +33,9 @@ def links(at) -> list[tuple[str, str]]:
 def test_a_neuron_beside_its_latents(full, show):
     at = show("disentangle", unit=f"{STEM}/neurons/{CARRIED}")
     page = shown(at)
-    assert "carried by latents that hold up under ablation: 1; carried in part: 2" in page
-    assert (
-        page.count('class="heat-up heat-carrier"') == 4
-    )  # a carrier a sense, and its own cell of the square
+    assert "sense 1 is carried by latents that hold up under ablation; sense 2 is carried" in page
+    # A carrier a sense, and its own cell of the square.
+    assert page.count('class="heat-up heat-carrier"') == 4
     assert "+1.500" in page
     assert "-0.250" in page
     assert "heat-down" in page
@@ -45,13 +45,13 @@ def test_a_neuron_beside_its_latents(full, show):
 
 
 def test_links_lead_both_ways(full, show):
-    asked = links(show("disentangle", unit=f"{STEM}/neurons/{CARRIED}"))
-    labels = [label for label, _ in asked]
-    assert {"Unit page", "Latent 10", "Latent 11", "Its neurons", "Intervene"} <= set(labels)
-    queries = " ".join(query for label, query in asked if label == "Latent 10")
-    assert LATENTS in queries
-    assert "10" in queries
-    assert "Disentangle" in [label for label, _ in links(show("unit", unit=f"{STEM}/neurons/3"))]
+    at = show("disentangle", unit=f"{STEM}/neurons/{CARRIED}")
+    assert {"Unit page", "Ablate the neuron here"} <= {label for label, _ in links(at)}
+    latent = quote_plus(f"{STEM}/{LATENTS}/10")
+    for target in ("unit", "disentangle", "intervene"):
+        assert f'<a href="{target}?unit={latent}' in shown(at)
+    labels = [label for label, _ in links(show("unit", unit=f"{STEM}/neurons/3"))]
+    assert "Disentangle: the latents behind its senses" in labels
 
 
 def test_hostile_exemplars_stay_text(own, show, table):
@@ -70,9 +70,30 @@ def test_a_neuron_that_was_not_computed_yet(full, show):
     at = show("disentangle", unit=f"{STEM}/neurons/5")
     assert "Not computed yet" in at.info[0].value
     assert f"interp disentangle {STEM}/neurons/5" in at.get("code")[0].value
+
+
+def test_the_button_starts_a_job_that_the_page_watches(own, show, no_start, table):
+    unit = f"{STEM}/neurons/5"
+    at = show("disentangle", unit=unit)
+    at.toggle(key="effect").set_value(False).run()
     at.button(key="compute").click().run()
-    assert not at.exception
-    assert MODEL in at.error[0].value  # the model of this workspace cannot be loaded
+    (job,) = no_start
+    assert job.command == f"interp disentangle --dictionary={LATENTS} --no-model -- {unit}"
+    at = show("disentangle", unit=unit)  # as after a refresh
+    assert "disentangle starting" in at.get("progress")[0].proto.text
+    assert "compute" not in [button.key for button in at.button]
+    at.button(key=f"cancel-{job.name}").click().run()
+    assert jobs.cancellations(job.path) == 1
+    at = show("disentangle", unit=f"{STEM}/neurons/6")  # another neuron has no job
+    assert at.button(key="compute")
+    write_json(job.path / jobs.STATE, {"pid": 1, "code": 1, "cancelled": False})
+    (job.path / jobs.LOG).write_text("interp disentangle: <b>no space left</b>\n")
+    at = show("disentangle", unit=unit)
+    assert "failed" in at.warning[0].value
+    assert "<b>no space left</b>" in at.get("code")[0].value
+    assert at.button(key="compute")
+    shutil.copy(found(table, CARRIED)[LATENTS], path_of(table.path, 5, LATENTS))
+    assert "sense 1 is carried" in shown(show("disentangle", unit=unit))
 
 
 def test_a_stale_or_broken_file_is_told_and_can_be_made_again(own, show, table):
@@ -84,7 +105,9 @@ def test_a_stale_or_broken_file_is_told_and_can_be_made_again(own, show, table):
 
 
 def test_wrong_addresses_and_bases_are_answered(full, show):
-    assert "Choose a neuron" in shown(show("disentangle"))
+    page = shown(show("disentangle"))
+    assert "Choose a neuron" in page
+    assert f">{STEM}/neurons/{CARRIED}</a>" in page  # what was found before
     assert "no unit address" in show("disentangle", unit="nonsense").error[0].value
     assert "units 0 to 47" in show("disentangle", unit=f"{STEM}/neurons/99").error[0].value
     at = show("disentangle", unit=f"{STEM}/random/2")

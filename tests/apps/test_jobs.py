@@ -49,14 +49,6 @@ def asked_here(monkeypatch):
     forms.known.clear()
 
 
-@pytest.fixture
-def no_start(monkeypatch):
-    """What would be started, instead of starting it."""
-    begun = []
-    monkeypatch.setattr(jobs, "_launch", lambda workspace, path: begun.append(jobs.read(path)))
-    return begun
-
-
 # -- jobs -----------------------------------------------------------------------------------------
 
 
@@ -149,6 +141,11 @@ def test_reach_is_the_last_line_that_says_so(workspace, no_start):
     found = jobs.reach(job)
     assert (found.label, found.share, found.left) == ("train topk s", 1.0, 0)
     assert found.note.startswith("loss 0.2")
+    (job.path / jobs.LOG).write_text(
+        "disentangle 3:  40% of 96 rows or windows, 2 s left  sense 1\n"
+    )
+    found = jobs.reach(job)
+    assert (found.label, found.share, found.note) == ("disentangle 3", 0.4, "sense 1")
 
 
 # -- forms ----------------------------------------------------------------------------------------
@@ -228,6 +225,22 @@ def test_forms_of_capture_and_extract(own, show, asked_here, no_start):
         MODEL,
         SITE,
     )
+
+
+def test_the_form_of_disentangle_takes_its_neuron_from_the_link(own, show, asked_here, no_start):
+    at = show("jobs", verb="disentangle")
+    _press(at, "Start")
+    assert "name a neuron" in shown(at)
+    unit = f"{MODEL}/{SITE}/neurons/5"
+    at = show("jobs", verb="disentangle", unit=unit, dictionary="topk")
+    at.number_input(key="disentangle-carriers").set_value(0)
+    _press(at, "Start")
+    assert "carriers must be at least 1, got 0" in shown(at)
+    at.number_input(key="disentangle-carriers").set_value(3)
+    at.toggle(key="disentangle-effect").set_value(False)
+    _press(at, "Start")
+    (job,) = no_start
+    assert job.arguments == ("--carriers=3", "--no-model", "--dictionary=topk", "--", unit)
 
 
 def test_the_page_of_jobs(own, show, no_start):

@@ -90,8 +90,10 @@ def test_the_first_twelve_series_look_different():
 
 def test_heatmap_cells_stand_at_their_values():
     spec = series.heatmap(
-        [(0.2, 1.0, 5.0), (0.1, 2.0, 7.0)], x=Axis(name="density"), y=Axis(name="importance")
-    )
+        [(0.2, 1.0, 5.0), (0.1, 2.0, 7.0)],
+        x=Axis(name="density"), y=Axis(name="importance"), dark=True,
+    )  # fmt: skip
+    assert spec["xAxis"]["axisLabel"]["color"] == "#a0a6af"
     assert spec["xAxis"]["data"] == ["0.1", "0.2"]
     assert spec["yAxis"]["data"] == ["1", "2"]
     assert spec["series"][0]["data"] == [[1, 0, 5.0], [0, 1, 7.0]]

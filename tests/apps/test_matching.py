@@ -108,6 +108,7 @@ def test_two_models_on_the_same_texts_compare(own, show):
     shutil.copytree(own.root / "units" / MODEL, own.root / "units" / "tuned")
     page = shown(show("compare", one=f"{ADDRESS}/neurons", other=f"tuned/{SITE}/neurons"))
     assert "cannot be matched" not in page
+    assert "B has something like 47 of A's 48 units; by chance it would be 0" in page  # one is dead
     assert f"unit?unit=tuned/{SITE}/neurons/" in page
     assert "Medians: A 0." in page
 

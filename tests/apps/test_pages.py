@@ -14,11 +14,14 @@ ADDRESS = f"{MODEL}/{SITE}"
 # -- home ---------------------------------------------------------------------------------------
 
 
-def test_empty_workspace_explains_the_next_command(workspace, show):
+def test_empty_workspace_explains_the_next_command(workspace, show, monkeypatch):
+    monkeypatch.setenv("HOME", str(workspace.root.parent / "elsewhere"))
     page = shown(show())
     assert "This workspace is empty" in page
     assert "make demo" in page
     assert str(workspace.root) in page
+    monkeypatch.setenv("HOME", str(workspace.root.parent))
+    assert f"<b>~/{workspace.root.name}</b>" in shown(show())
 
 
 def test_home_lists_what_is_there(full, show):

@@ -21,6 +21,11 @@ def test_numbers_are_readable(value, words):
     assert parts.number(value) == words
 
 
+def test_a_state_names_commands_as_code():
+    note = "`interp evaluate` measures <b>"
+    assert "<code>interp evaluate</code> measures &lt;b&gt;" in parts.state("ready", note)
+
+
 def test_percent():
     assert parts.percent(0.004217) == "0.422 %"
     assert parts.percent(0.0) == "0 %"
