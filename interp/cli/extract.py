@@ -6,7 +6,8 @@ from typing import Any
 from interp.cli.bars import bar
 from interp.cli.flags import add_config, read_config
 from interp.cli.say import say, table
-from interp.cli.verify import model_source, store_path
+from interp.cli.stores import open_store
+from interp.cli.verify import model_source
 from interp.progress import silent
 from interp.workspace import Workspace
 
@@ -20,7 +21,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Declare what this verb takes."""
     from interp.features import ExtractConfig
 
-    parser.add_argument("store", help="name of a store in the workspace, or its folder")
+    parser.add_argument(
+        "store",
+        help="name of a store in the workspace, or its folder; two of the same rows joined by +",
+    )
     parser.add_argument("site", help="a site of that store, such as resid_post.9")
     parser.add_argument(
         "--bases",
@@ -46,16 +50,17 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     from interp.errors import UnknownName
     from interp.features import ExtractConfig, extract, find_bases
     from interp.models import load_model
-    from interp.store import ActivationStore
+    from interp.store import PairedStore
 
     workspace = Workspace.at(args.workspace)
     ranks = Ranks.of_environment()
-    store = ActivationStore.open(store_path(workspace, args.store))
+    store = open_store(workspace, args.store)
     config = read_config(ExtractConfig, args)
     bases = find_bases(store, args.site, args.bases, workspace, seed=config.seed)
     source = model_source(store.manifest)
+    alone = args.no_model or isinstance(store, PairedStore)  # no logits are both models'
     try:
-        model = None if args.no_model else load_model(source, workspace=workspace)
+        model = None if alone else load_model(source, workspace=workspace)
     except UnknownName:
         if store.manifest.model_digest:
             raise

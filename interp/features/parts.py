@@ -120,10 +120,10 @@ def join(job: Job) -> None:
     """Put a job's parts together, all of which are there, and remove them."""
     lock = FileLock(job.folder / "join.lock")
     try:
-        lock.acquire()
+        held = lock.acquire()
     except FileNotFoundError:
         return  # another process has done it and removed the folder this moment
-    with lock:
+    with held:
         if not job.done:
             parts = [part.path for part in job.parts]
             if job.activations:

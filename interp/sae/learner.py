@@ -21,8 +21,6 @@ from interp.sae.kernels import StepResult, Weights, has_compiled
 class Learner(ABC):
     """Weights, their constraint, and the architecture's own state."""
 
-    encoder_norm: ClassVar[float] = 1.0
-    """Length of the encoder's rows at the start."""
     unit_rows: ClassVar[bool] = True
     """Whether training keeps the decoder's rows at unit norm; if not, `dictionary` folds them."""
 
@@ -72,7 +70,7 @@ class Learner(ABC):
         return {}
 
     def initialise(self, centre: Float[Tensor, " d_in"], generator: torch.Generator) -> None:
-        """Random unit decoder rows, the encoder along them, b_dec at the data's centre.
+        """Random unit decoder rows, the encoder tied to them, b_dec at the data's centre.
 
         Drawn on the CPU, so that a seed means the same weights on every device.
         """
@@ -80,7 +78,7 @@ class Learner(ABC):
         rows = torch.randn(shape, generator=generator, dtype=torch.float32)
         rows /= rows.norm(dim=1, keepdim=True)
         self.weights.decoder.copy_(rows)
-        self.weights.encoder.copy_(rows * self.encoder_norm)
+        self.weights.encoder.copy_(rows)
         self.weights.b_enc.zero_()
         self.weights.b_dec.copy_(centre)
 

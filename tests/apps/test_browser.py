@@ -47,6 +47,7 @@ def test_table_row_opens_the_unit_and_keys_walk_the_list(visit):
     first = visit.page.url
     assert LATENTS in first
     visit.page.get_by_text("1 of 165 by monosemanticity").wait_for()
+    visit.page.wait_for_timeout(500)  # until the buttons that have the keys listen
     visit.page.keyboard.press("j")
     visit.page.get_by_text("2 of 165 by monosemanticity").wait_for()
     assert visit.page.url != first

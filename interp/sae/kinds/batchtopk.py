@@ -19,7 +19,7 @@ from torch import Tensor
 
 from interp.sae.base import Dictionary, Origin, ThresholdDictionary
 from interp.sae.kernels import Backend, StepResult
-from interp.sae.sparse import SHORT, SparseArchitecture, SparseLearner
+from interp.sae.sparse import SparseArchitecture, SparseLearner
 from interp.sae.transcoder import TranscodingArchitecture
 
 DECAY = 0.99
@@ -50,8 +50,6 @@ class BatchTopKDictionary(ThresholdDictionary):
 
 class BatchTopKLearner(SparseLearner):
     """Also follows the smallest active value from batch to batch."""
-
-    encoder_norm = SHORT
 
     def __init__(
         self,

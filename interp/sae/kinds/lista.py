@@ -101,8 +101,6 @@ class ListaDictionary(MatryoshkaDictionary):
 class ListaLearner(MatryoshkaLearner):
     """Also follows how often latents fire, and the thresholds of the earlier looks."""
 
-    encoder_norm = 1.0  # its later looks correct the first
-
     def __init__(self, config: Lista, d_in: int, device: torch.device) -> None:
         """Empty weights."""
         latents = config.width(d_in)

@@ -5,8 +5,8 @@ Gao et al. 2024, "Scaling and evaluating sparse autoencoders", 2406.04093:
 1. z = relu(TopK((x - b_dec) W_enc + b_enc)),   x̂ = z W_dec + b_dec.
 2. loss: fraction of variance unexplained + 1/32 · AuxK, in which the dead latents' own TopK
    explains what the step's reconstruction left (exact formulas: `interp.sae.kernels.interface`).
-3. Unit decoder rows, gradients projected; encoder starts along the decoder's rows, shorter
-   (`SHORT`); b_dec starts at the geometric median of the data.
+3. Unit decoder rows, gradients projected; encoder starts as the decoder's transpose; b_dec starts
+   at the geometric median of the data.
 4. Multi-TopK, off by default: a reconstruction from the 4k largest is asked for as well,
    loss + 1/8 · (fraction of variance unexplained with 4k), so that the dictionary serves any
    number of latents between, not k alone. Both terms reach every weight.
@@ -25,7 +25,7 @@ from torch import Tensor
 from interp.sae.base import Dictionary, Origin
 from interp.sae.kernels import Backend, StepResult
 from interp.sae.penalty import check_coefficient
-from interp.sae.sparse import SHORT, SparseLearner
+from interp.sae.sparse import SparseLearner
 from interp.sae.transcoder import TranscodingArchitecture
 
 MULTIPLE = 4
@@ -65,7 +65,6 @@ class TopKLearner(SparseLearner):
     """Adds the loss with 4k active latents where it is asked for."""
 
     config: TopK
-    encoder_norm = SHORT
 
     def step(
         self, x: Float[Tensor, "n d_in"], variance: float, dead: Bool[Tensor, " latents"] | None
