@@ -17,6 +17,7 @@ from apps import notes as kept
 from apps.listing import Listing
 from apps.runs import Run, read_run
 from interp.cli.verify import model_source
+from interp.features.explain.files import Explained, explanations_path, read_explanations
 from interp.features.table import UnitTable
 from interp.store import ActivationStore
 from interp.workspace import Workspace
@@ -165,6 +166,16 @@ def noted(path: Path) -> dict[int, kept.Note]:
 @st.cache_data(max_entries=32, show_spinner=False)
 def _notes(key: Stamp, path: Path) -> dict[int, kept.Note]:
     return kept.latest(path)
+
+
+def explanations(table: UnitTable) -> dict[int, list[Explained]]:
+    """What language models said of a table's units."""
+    return _explanations(stamp([table.path, explanations_path(table.path)]), table.path)
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _explanations(key: Stamp, path: Path) -> dict[int, list[Explained]]:
+    return read_explanations(table(path))
 
 
 def reading(workspace: Workspace, tables: Sequence[UnitTable], text: str) -> "Reading":

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from apps import _cache, keys, meaning, panels, remarks, words
+from apps import _cache, explained, keys, meaning, panels, remarks, words
 from apps.navigation import link
 from apps.theme import unit_noun
 from interp.errors import InterpError, UnknownName
@@ -66,6 +66,7 @@ def _draw(workspace: Workspace, address: Address, table: UnitTable) -> None:
         found = None
     if found is not None:
         meaning.rule(found, values)
+    explained.explained(table, address)
     with st.container(horizontal=True, gap="medium"):
         behind = "the latents behind its senses" if table.kind == "neurons" else "its neurons"
         link("disentangle", f"Disentangle: {behind}", ":material/account_tree:", unit=str(address))
