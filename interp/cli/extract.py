@@ -82,5 +82,6 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         return None  # rank 0 speaks for all
     rows = units.summary()
     table(args, rows)
-    say(args, f"\nnow: interp units {args.store} {args.site}, or interp app")
+    first = units.tables[0]
+    say(args, f"\nnow: interp units {first.model} {first.site}, or interp app")
     return {"tables": rows}
