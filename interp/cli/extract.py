@@ -58,8 +58,11 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     config = read_config(ExtractConfig, args)
     bases = find_bases(store, args.site, args.bases, workspace, seed=config.seed)
     source = model_source(store.manifest)
-    alone = args.no_model or isinstance(store, PairedStore)  # no logits are both models'
+    paired = isinstance(store, PairedStore)
+    if paired:
+        say(args, f"{store.name} is of two models: no promoted tokens, as by --no-model")
     try:
+        alone = args.no_model or paired
         model = None if alone else load_model(source, workspace=workspace)
     except UnknownName:
         if store.manifest.model_digest:

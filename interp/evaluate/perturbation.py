@@ -103,16 +103,7 @@ def perturb(
         DataError: fewer than two labels have enough documents on both sides.
         UnknownName: no such site.
     """
-    if not ns or min(ns) < 1 or windows < 1:
-        raise ConfigError(f"n and windows must be at least 1, got {list(ns)} and {windows}")
-    if len({basis.site for basis in bases}) != 1:
-        raise ConfigError("perturbation compares bases of one site; give at least one, of one only")
-    for basis in bases:
-        if written_site(basis) != basis.site:
-            raise ConfigError(
-                f"{basis.name} reads {basis.site} and writes {written_site(basis)}, so none of its "
-                "units can be removed where it reads; leave it out"
-            )
+    check_removable(bases, ns, windows)
     examples = choose(store, windows, seed)
     labels = labels_of(store, examples, fields=("domain",))
     if len(labels) < 2:
@@ -120,9 +111,7 @@ def perturb(
             f"store {store.name} has fewer than two domains with {LEAST} training and {LEAST} "
             "held-out documents; capture more documents"
         )
-    site = NeuronBasis(bases[0].site, store.site(bases[0].site).width, signed=True)
-    sides = pool(site, store, examples, Part(progress, 0, len(bases) + 1))
-    x = (sides[:, 0::2] - sides[:, 1::2]).astype(np.float64)
+    x = window_means(bases[0].site, store, examples, Part(progress, 0, len(bases) + 1))
     train = ~examples.heldout
     probes = {name: fit_probe(x[train], positive[train]) for name, positive in labels.items()}
     found: list[Perturbation] = []
@@ -131,6 +120,33 @@ def perturb(
         directions = basis.directions().float().cpu().numpy()
         found += [_one(basis, n, x, z, directions, probes, labels, examples, seed) for n in ns]
     return found
+
+
+def check_removable(bases: Sequence[Basis], ns: Sequence[int], windows: int) -> None:
+    """Refuse what no units can be removed from.
+
+    Raises:
+        ConfigError: a number is below 1, no basis, bases of several sites, or a transcoder.
+    """
+    if not ns or min(ns) < 1 or windows < 1:
+        raise ConfigError(f"n and windows must be at least 1, got {list(ns)} and {windows}")
+    if len({basis.site for basis in bases}) != 1:
+        raise ConfigError("units are removed from one site; give at least one basis, of one only")
+    for basis in bases:
+        if written_site(basis) != basis.site:
+            raise ConfigError(
+                f"{basis.name} reads {basis.site} and writes {written_site(basis)}, so none of its "
+                "units can be removed where it reads; leave it out"
+            )
+
+
+def window_means(
+    site: str, store: ActivationStore, examples: Examples, progress: Progress
+) -> Float64[np.ndarray, "windows width"]:
+    """The mean of each window's rows at a site."""
+    neurons = NeuronBasis(site, store.site(site).width, signed=True)
+    sides = pool(neurons, store, examples, progress)
+    return (sides[:, 0::2] - sides[:, 1::2]).astype(np.float64)
 
 
 def fit_probe(

@@ -37,10 +37,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from interp.errors import ConfigError, DataError
-from interp.evaluate.perturbation import LinearProbe, fit_probe, largest
+from interp.errors import DataError
+from interp.evaluate.perturbation import (
+    LinearProbe,
+    check_removable,
+    fit_probe,
+    largest,
+    window_means,
+)
 from interp.evaluate.probing import DRAWS, LEAST, Examples, choose, labels_of, pool
-from interp.features.bases import Basis, NeuronBasis, written_site
+from interp.features.bases import Basis
 from interp.progress import Part, Progress, silent
 from interp.store import ActivationStore
 
@@ -121,16 +127,7 @@ def remove_spurious(
         DataError: no domain and language cross in enough documents, or none misleads a probe.
         UnknownName: no such site.
     """
-    if not ns or min(ns) < 1 or windows < 1:
-        raise ConfigError(f"n and windows must be at least 1, got {list(ns)} and {windows}")
-    if len({basis.site for basis in bases}) != 1:
-        raise ConfigError("removal compares bases of one site; give at least one, of one only")
-    for basis in bases:
-        if written_site(basis) != basis.site:
-            raise ConfigError(
-                f"{basis.name} reads {basis.site} and writes {written_site(basis)}, so none of its "
-                "units can be removed where it reads; leave it out"
-            )
+    check_removable(bases, ns, windows)
     examples = choose(store, windows, seed)
     crossed = crossings(labels_of(store, examples), examples)
     if not crossed:
@@ -138,9 +135,7 @@ def remove_spurious(
             f"no domain and language of store {store.name} cross in {LEAST} training and {LEAST} "
             "held-out documents each way, so none can mislead a probe; capture more documents"
         )
-    site = NeuronBasis(bases[0].site, store.site(bases[0].site).width, signed=True)
-    sides = pool(site, store, examples, Part(progress, 0, len(bases) + 1))
-    x = (sides[:, 0::2] - sides[:, 1::2]).astype(np.float64)
+    x = window_means(bases[0].site, store, examples, Part(progress, 0, len(bases) + 1))
     pairs = [_pair(*names, *labels, x, examples) for names, labels in crossed.items()]
     judges = [_Judge(pair, x, examples, seed) for pair in pairs]
     judges = [judge for judge in judges if judge.misled()]

@@ -40,7 +40,7 @@ def capturing(*sites: str, tokens: int = 65_536) -> Generator[Pair, None, None]:
 
     The plan and the vocabulary, whose cost does not grow with the tokens, are left out of both. In
     eight shards, so that all but the last are written while the next is computed. Each store takes
-    the place of the one before: a virtual machine pays 10 us for every page that it touches for
+    the place of the one before: a virtual machine pays some 8 us for every page that it touches for
     the first time, which would be most of what is measured here.
     """
     place = os.environ.get("INTERP_TEST_WORKSPACE")

@@ -8,6 +8,7 @@ import torch
 
 from interp.cli import main
 from interp.evaluate import candidate, measure
+from interp.features import open_units
 from interp.sae import TopK, TrainConfig, train
 from interp.store import PairedStore
 from tests.evaluate.test_probing import domains  # noqa: F401
@@ -64,3 +65,19 @@ def test_the_command_line_judges_it_without_a_model(pair, capsys) -> None:
     assert {each["basis"] for each in found["probes"]} == {"neurons", "random", "cross"}
     assert main(["evaluate", "base+tuned", SITE, "cross", "--absorption"]) == 2
     assert "a site alone" in capsys.readouterr().err
+
+
+def test_the_command_line_extracts_its_latents(pair, workspace, capsys) -> None:
+    store, dictionary = pair
+    capsys.readouterr()
+    assert main(["extract", "base+tuned", SITE, "--bases", "cross"]) == 0
+    said = capsys.readouterr().out
+    assert "base+tuned is of two models: no promoted tokens" in said
+    table = open_units(workspace, store.model, store.site(SITE).name).table("cross")
+    assert f"interp units {table.model} {table.site}" in said
+    with torch.no_grad():
+        z = dictionary.encode(torch.from_numpy(store.take(SITE, np.arange(store.rows))).float())
+    used = ~store.sinks
+    density = (z.numpy()[used] > 0).mean(axis=0)
+    np.testing.assert_allclose(table.column("density"), density, atol=2e-3)
+    assert not table.has_logits

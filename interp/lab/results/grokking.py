@@ -46,7 +46,7 @@ class Grokking(Experiment, ModularConfig):
         """See `Experiment.at`."""
         if effort == "full":
             return cls()
-        return cls(seeds=1, p=59, d_mlp=256, share=0.4, epochs=10_000)
+        return cls(seeds=1, p=59, d_mlp=256, share=0.4, epochs=8_000)
 
     def expected(self) -> tuple[Expected, ...]:
         """See `Experiment.expected`."""
