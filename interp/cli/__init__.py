@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from interp.cli import interrupt
 from interp.errors import InterpError
 from interp.files import resource_error
 
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before torch is imported: threads that wait by spinning stall on a machine shared with others.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    interrupt.wait_for_imports()
     try:
         module = _verb(verb)
         args = verb_parser(verb, module).parse_args(arguments[1:])
