@@ -166,14 +166,12 @@ def _result(path: Path, name: str) -> Item:
         raise FormatError(f"{path / 'result.json'} is of another version; run `interp lab` again")
     checks = [
         {
-            "quantity": str(check["quantity"]),
+            **_measured(check),
             "expected": float(check["expected"]),
             "low": None if check["low"] is None else float(check["low"]),
             "high": None if check["high"] is None else float(check["high"]),
-            "values": [float(value) for value in check["values"]],
-            "mean": float(check["mean"]),
-            "spread": None if check["spread"] is None else float(check["spread"]),
             "passed": bool(check["passed"]),
+            "why": str(check.get("why", "")),
         }
         for check in found["checks"]
     ]
@@ -184,11 +182,22 @@ def _result(path: Path, name: str) -> Item:
         "setting": dict(found["setting"]),
         "passed": all(check["passed"] for check in checks),
         "checks": checks,
+        "reported": [_measured(each) for each in found.get("reported", [])],
         "figures": [_figure(figure) for figure in found["figures"]],
         "notes": {str(name): str(text) for name, text in found.get("notes", {}).items()},
         "provenance": _record(found),
     }
     return Item(name=name, path=path, facts=facts)
+
+
+def _measured(each: dict[str, Any]) -> dict[str, Any]:
+    """A quantity of a result and its values over the seeds."""
+    return {
+        "quantity": str(each["quantity"]),
+        "values": [float(value) for value in each["values"]],
+        "mean": float(each["mean"]),
+        "spread": None if each["spread"] is None else float(each["spread"]),
+    }
 
 
 def _figure(figure: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,8 @@ def show() -> None:
     st.title("Lab", anchor=False)
     st.html(
         '<p class="lede">Published results where the truth is known. Each quantity passes when its '
-        "mean over the seeds lies in the accepted range, which was fixed before measuring.</p>"
+        "mean over the seeds lies in the accepted range, which was fixed before measuring; under a "
+        "failure stands what is known of its reason.</p>"
     )
     st.html(table(items))
     ready = [item.name for item in items if item.state == "ready"]
@@ -45,23 +46,31 @@ def table(items: list[Item]) -> str:
             lines.append([*cells, parts.state(item.state, item.note)])
             continue
         name = parts.text(item.name)
-        for number, check in enumerate(item.facts["checks"]):
-            lines.append([name if number == 0 else "", *_cells(check, item.facts["effort"])])
+        measured = [*item.facts["checks"], *item.facts["reported"]]
+        for number, each in enumerate(measured):
+            lines.append([name if number == 0 else "", *_cells(each, item.facts["effort"])])
     header = ["result", "quantity", "expected", "accepted", "measured", "spread", "seeds", ""]
     return parts.rows(header, lines, numeric=(2, 3, 4, 5, 6))
 
 
-def _cells(check: dict[str, Any], effort: str) -> list[str]:
-    verdict = parts.tag("pass", "good") if check["passed"] else parts.tag(_failed(check), "bad")
+def _cells(each: dict[str, Any], effort: str) -> list[str]:
+    judged = "passed" in each
+    why = f'<div class="why">{parts.text(each["why"])}</div>' if judged and each["why"] else ""
     return [
-        parts.text(check["quantity"]),
-        parts.number(check["expected"], 4),
-        _range(check["low"], check["high"]),
-        parts.number(check["mean"], 4),
-        parts.number(check["spread"], 2),
-        str(len(check["values"])),
-        f"{verdict} {parts.tag(effort)}",
+        parts.text(each["quantity"]) + why,
+        parts.number(each["expected"], 4) if judged else "",
+        _range(each["low"], each["high"]) if judged else "",
+        parts.number(each["mean"], 4),
+        parts.number(each["spread"], 2),
+        str(len(each["values"])),
+        f"{_verdict(each)} {parts.tag(effort)}",
     ]
+
+
+def _verdict(each: dict[str, Any]) -> str:
+    if "passed" not in each:
+        return parts.tag("reported")
+    return parts.tag("pass", "good") if each["passed"] else parts.tag(_failed(each), "bad")
 
 
 def _failed(check: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from interp.evaluate.truth import Rows
 from interp.lab.planted import Planted, PlantedBatches
 from interp.progress import Progress, silent
 from interp.sae import Architecture, Dictionary, Origin, TrainConfig
-from interp.sae.scaling import input_scaling, scaled_spread
+from interp.sae.scaling import input_scaling, scaled_rows, scaled_spread
 from interp.sae.survey import Survey
 from interp.sae.trainer import Trainer
 
@@ -51,6 +51,7 @@ def train_on(
     learner = architecture.learner(width, torch.device("cpu"))
     start = scaling(centre[None])[0].float()
     learner.initialise(start, torch.Generator().manual_seed(config.seed))
+    learner.fit_encoder(scaled_rows(data, scaling))
     trainer = Trainer(
         learner,
         PlantedBatches(planted, batch=config.batch, seed=config.order()),

@@ -82,6 +82,14 @@ class Learner(ABC):
         self.weights.b_enc.zero_()
         self.weights.b_dec.copy_(centre)
 
+    def fit_encoder(self, x: Float[Tensor, "n d_in"]) -> None:
+        """After `initialise`, give the encoder's rows the length that scaled activations want."""
+        self.weights.encoder.mul_(self.fitted_length(x))
+
+    def fitted_length(self, x: Float[Tensor, "n d_in"]) -> float:
+        """The factor by which `fit_encoder` lengthens; unless an architecture says otherwise 1."""
+        return 1.0
+
     def constrain_gradients(self, gradients: Weights) -> None:
         """Remove from each decoder row's gradient the part along the row, in place.
 

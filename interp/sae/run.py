@@ -20,7 +20,7 @@ from interp.sae.log import Log
 from interp.sae.metrics import Reconstruction, reconstruction
 from interp.sae.parallel import ALONE, Mesh
 from interp.sae.parallel.trainer import learner_of, trainer_of
-from interp.sae.scaling import input_scaling, scaled_spread, usual_scale
+from interp.sae.scaling import input_scaling, scaled_rows, scaled_spread, usual_scale
 from interp.sae.stream import SharedBatches
 from interp.sae.survey import Survey
 from interp.sae.trackers import TRACKERS
@@ -61,7 +61,7 @@ class Run:
         start = scaling(centre[None])[0].float()
         self.parts = _parts(store, job, data)
         self.trainer = trainer_of(job, mesh)(
-            learner_of(job, mesh, device, start),
+            learner_of(job, mesh, device, start, scaled_rows(data, scaling)),
             shared.reader(),
             config,
             scale=scaling.scale,

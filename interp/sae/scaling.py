@@ -134,6 +134,16 @@ def _side_by_side(kind: str, data: Survey, centre: Float64[Tensor, " d_in"]) -> 
     return Scaling(scale, whole / scale)
 
 
+FITTED_ROWS = 512
+"""Rows that the encoder's length is fitted to: one number, so that few are enough."""
+
+
+def scaled_rows(data: Survey, scaling: Scaling) -> Float[Tensor, "n d_in"]:
+    """Some of the sample's rows as training sees them, evenly drawn."""
+    chosen = np.linspace(0, len(data.sample) - 1, min(len(data.sample), FITTED_ROWS)).astype(int)
+    return scaling(torch.from_numpy(data.sample[chosen].astype(np.float64))).float()
+
+
 def scaled_spread(data: Survey, scaling: Scaling, start: int = 0) -> float:
     """E‖x' - E x'‖² over the sample, of the columns from ``start``."""
     if scaling.matrix is None and start == 0:

@@ -24,6 +24,7 @@ from interp.errors import ConfigError
 from interp.sae.architecture import Architecture
 from interp.sae.base import Dictionary
 from interp.sae.kernels import Backend, Rule, StepResult, default_backend
+from interp.sae.kernels.dense import selected
 from interp.sae.learner import Learner, fold
 
 
@@ -117,6 +118,22 @@ class SparseLearner(Learner):
     ) -> StepResult:
         """See `Learner.step`."""
         return self.backend.step(self.weights, x, self.rule, variance, dead)
+
+    @torch.no_grad()
+    def fitted_length(self, x: Float[Tensor, "n d_in"]) -> float:
+        """The length of all encoder rows at which x is reconstructed best.
+
+        Random unit rows overlap, and so several of them say more than x holds. With r the
+        reconstruction by rows of length 1 and the n·k largest pre-activations, which are the same
+        at any length, the length is the α that minimises Σ‖x - b_dec - α·r‖², namely
+        Σ⟨x - b_dec, r⟩ / Σ‖r‖². Selection per row starts from it too.
+        """
+        weights = self.weights
+        centred = x - weights.b_dec
+        pre = torch.addmm(weights.b_enc, centred, weights.encoder.T)
+        r = selected(pre, self.rule.k, "batch") @ weights.decoder
+        length = float((centred * r).sum() / r.square().sum())
+        return length if 0 < length < float("inf") else 1.0  # nothing varies: nothing to fit
 
     def dictionary(self, empty: Dictionary, scale: float) -> Dictionary:
         """See `Learner.dictionary`."""

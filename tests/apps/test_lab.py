@@ -19,6 +19,10 @@ def test_lab_lists_expected_beside_measured(own, show):
     assert "0.401" in page
     assert page.count("FAIL, above") == 1
     assert page.count(">pass<") == 3
+    assert page.count("Too &lt;few&gt; steps.") == 1  # under what failed, not under what passed
+    assert page.count(">reported<") == 2
+    assert "hit rate" in page
+    assert "0.375" in page
     assert "Five features form a pentagon." in page
     assert "interp lab run pentagon" in page
     assert "<b>W</b>" not in page

@@ -18,7 +18,7 @@ from interp.features.meanings import Meanings
 from interp.features.table import UnitTable
 from interp.features.table_writer import Contexts, Domains, Header, Histogram, Logits, write_table
 from interp.files import write_json
-from interp.lab.result import Check, Expected, Figure, Result
+from interp.lab.result import Check, Expected, Figure, Reported, Result
 from interp.provenance import Provenance
 from interp.store import ActivationStore
 from interp.workspace import Workspace
@@ -174,7 +174,9 @@ def write_carried(table: UnitTable, unit: int) -> Path:
 def write_result(workspace: Workspace, name: str, measured: float = 0.4) -> Path:
     """A result of the lab, whose figures are one of each kind."""
     check = Check(
-        expected=Expected(quantity="dimensionality", value=0.4, low=0.39, high=0.41),
+        expected=Expected(
+            quantity="dimensionality", value=0.4, low=0.39, high=0.41, why="Too <few> steps."
+        ),
         values=(measured, measured + 0.002),
     )
     open_ended = Check(expected=Expected(quantity="cells", value=1.0, low=0.9), values=(0.95,))
@@ -189,6 +191,7 @@ def write_result(workspace: Workspace, name: str, measured: float = 0.4) -> Path
     result = Result(
         name=name, paper="Elhage et al. 2022", claim="Five features form a pentagon.",
         effort="quick", setting={"seeds": 2}, checks=(check, open_ended), figures=figures,
+        reported=(Reported(quantity="hit rate", values=(0.25, 0.5)),),
         notes={"Text, untrained": "zq <i>xk</i>\nROMEO."},
     )  # fmt: skip
     path = workspace.lab(name) / "result.json"

@@ -3,11 +3,12 @@
 python -m tests.benchmarks quality STORE SITE [flags, see --help]
 
 For each architecture and trainer, over seeds: FVE on held-out rows, L0, dead latents, and the loss
-recovered when the reconstructions are put into the model (against mean ablation, 64 held-out
-windows; `interp.evaluate.downstream`). Rows are centred and scaled to the mean norm √d for all,
-drawn without sinks and shuffled by the seed, each seen as often; the contestants and their settings
-are those of `interp bench`, with everything at its trainer's defaults that is not named there. The
-peers are the environment that ``INTERP_PEERS`` names. Batch rules are applied to the rows at hand.
+recovered when the reconstructions are put into the model (against mean ablation, on held-out
+windows, the same for all; `interp.evaluate.downstream`). Rows are centred and scaled to the mean
+norm √d for all, drawn without sinks and shuffled by the seed, each seen as often; the contestants
+and their settings are those of `interp bench`, with everything at its trainer's defaults that is
+not named there. The peers are the environment that ``INTERP_PEERS`` names. Batch rules are applied
+to the rows at hand.
 """
 
 import argparse
@@ -24,7 +25,7 @@ import numpy as np
 import torch
 
 from interp.evaluate.candidate import Candidate
-from interp.evaluate.downstream import downstream
+from interp.evaluate.downstream import downstream, downstream_many
 from interp.models import load_model
 from interp.sae.bench import KINDS
 from interp.sae.bench.contest import Contest, drivers, given, run
@@ -32,7 +33,6 @@ from interp.store import ActivationStore
 from interp.workspace import Workspace
 from tests.benchmarks.peers import VARIABLE
 
-WINDOWS = 64
 OURS = (sys.executable, "-m", "interp.sae.bench.ours")
 
 
@@ -68,13 +68,9 @@ class Rows:
 class Recorded:
     """Keeps the rows that a candidate is asked for, or plays their reconstructions back."""
 
-    def __init__(self, rows: Rows) -> None:
-        self._rows, self.asked = rows, []
-        self._answers: np.ndarray | None = None
-
-    def play(self, answers: np.ndarray | None) -> "Recorded":
-        self._answers, self._next = answers, 0
-        return self
+    def __init__(self, rows: Rows, answers: np.ndarray | None = None) -> None:
+        self._rows, self.asked, self._next = rows, [], 0
+        self._answers = answers
 
     def __call__(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         if self._answers is None:
@@ -104,6 +100,7 @@ def main(flags: list[str]) -> int:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--windows", type=int, default=64, help="held-out ones, for the loss")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(flags)
     python = os.environ.get(VARIABLE)
@@ -111,26 +108,40 @@ def main(flags: list[str]) -> int:
     rows = Rows(ActivationStore.open(args.store), args.site)
     model = load_model(rows.store.model, workspace=Workspace.at(args.workspace), dtype="bfloat16")
     asking = Recorded(rows)
-    whole = downstream(asking.candidate(), model, rows.store, windows=WINDOWS)
+    whole = downstream(asking.candidate(), model, rows.store, windows=args.windows)
     print(f"the model itself: CE {whole.ce:.3f}; mean ablation {whole.ce_mean_ablation:.3f}")
     found: list[dict[str, Any]] = []
     header = ("kind", "trainer", "FVE", "±", "L0", "dead", "recovered", "±")
     print("{:11}{:21}{:>8}{:>7}{:>7}{:>7}{:>11}{:>7}".format(*header), flush=True)
+    asked = rows.scaled(np.concatenate(asking.asked))
     for kind in args.kinds:
         contestants = [("ours", OURS), *((p.name, p.command) for p in peers if kind in p.kinds)]
+        each: list[dict[str, Any]] = []
+        answers: list[Candidate] = []
         for name, command in contestants:
-            each = [
-                _one(args, rows, model, asking, kind, command, seed) for seed in range(args.seeds)
-            ]
-            found += [{"kind": kind, "trainer": name, **one} for one in each]
-            print(_line(kind, name, each), flush=True)
+            for seed in range(args.seeds):
+                result, explained = _one(args, rows, asked, kind, command, seed)
+                each.append({"kind": kind, "trainer": name, "seed": seed, **result})
+                if explained is not None:
+                    answers.append(Recorded(rows, explained).candidate())
+        spliced = iter(downstream_many(answers, model, rows.store, windows=args.windows))
+        for one in each:
+            if "error" not in one:
+                worth = next(spliced)
+                one |= {"recovered": worth.loss_recovered, "kl": worth.kl}
+        found += each
+        for name, _ in contestants:
+            some = [one for one in each if one["trainer"] == name]
+            print(_line(kind, name, some), flush=True)
     if args.out:
         args.out.write_text(json.dumps(found, indent=1))
     return 0
 
 
-def _one(args, rows: Rows, model, asking: Recorded, kind: str, command, seed: int) -> dict:
-    """One training and what it is worth."""
+def _one(
+    args, rows: Rows, asked: np.ndarray, kind: str, command, seed: int
+) -> tuple[dict[str, Any], np.ndarray | None]:
+    """One training, and what it makes of the rows that the model's windows hold."""
     settings = Contest(
         d_in=rows.train.shape[1], latents=args.latents, k=args.k, batch=args.batch, lr=args.lr,
         steps=args.steps, seconds=1e-9,
@@ -138,7 +149,7 @@ def _one(args, rows: Rows, model, asking: Recorded, kind: str, command, seed: in
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         train = rows.scaled(np.random.default_rng(seed).permutation(rows.train))
-        np.save(folder / "explain.npy", rows.scaled(np.concatenate(asking.asked)))
+        np.save(folder / "explain.npy", asked)
         files = {"explain": str(folder / "explain.npy"), "explained": str(folder / "out.npy")}
         result = run(
             command,
@@ -150,11 +161,7 @@ def _one(args, rows: Rows, model, asking: Recorded, kind: str, command, seed: in
                 "seed": seed,
             },
         )
-        if "error" in result:
-            return result
-        asking.play(np.load(folder / "out.npy"))
-    spliced = downstream(asking.candidate(), model, rows.store, windows=WINDOWS)
-    return {**result, "seed": seed, "recovered": spliced.loss_recovered, "kl": spliced.kl}
+        return result, None if "error" in result else np.load(folder / "out.npy")
 
 
 def _line(kind: str, name: str, each: list[dict[str, Any]]) -> str:

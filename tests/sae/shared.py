@@ -35,6 +35,7 @@ def trainer_on(source: Planted, architecture: Architecture, config: TrainConfig)
     learner = architecture.learner(d_in, CPU)
     centre = torch.from_numpy(rows.mean(axis=0) * scale).float()
     learner.initialise(centre, torch.Generator().manual_seed(config.seed))
+    learner.fit_encoder(torch.from_numpy(rows[:512] * scale).float())
     variance = float((centred**2).sum(axis=1).mean()) * scale**2
     return Trainer(learner, source, config, scale=scale, variance=variance)
 

@@ -127,7 +127,7 @@ def test_whole_trainings_agree() -> None:
         trainer = trainer_on(Planted(d_in=32, features=64, batch=128), config, run)
         trainer.learner.lists = lists
         curves.append([float(trainer.step().loss) for _ in range(500)])
-    assert curves[0][-1] < 0.6 * curves[0][0]
+    assert curves[0][-1] < 0.75 * curves[0][0]
     np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
 
 

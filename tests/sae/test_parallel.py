@@ -191,7 +191,8 @@ def test_where_rows_stand_alone_the_parts_mean_is_the_batch(architecture, rows) 
         )
         check(job, mesh)
         source = Planted(d_in=16, features=32, batch=60)
-        learner = learner_of(job, mesh, CPU, torch.zeros(16))
+        sample = torch.from_numpy(source.draw(60, 99)).float()
+        learner = learner_of(job, mesh, CPU, torch.zeros(16), sample)
         learner.weights.b_enc[:6] = -9.0  # dead, so that they are helped
         trainer = trainer_of(job, mesh)(learner, source, config, scale=3.0, variance=9.0)
         results = [trainer.step() for _ in range(8)]

@@ -70,6 +70,8 @@ class Ours:
 
     def step(self, x: torch.Tensor) -> None:
         """See `loop.Contestant`."""
+        if self.trainer.done == 0:
+            self.trainer.learner.fit_encoder(x)
         self._batches.x = x
         self.trainer.step()
 

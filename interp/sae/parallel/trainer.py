@@ -83,9 +83,21 @@ def trainer_of(job: Job, mesh: Mesh) -> Callable[..., Trainer]:
 
 
 def learner_of(
-    job: Job, mesh: Mesh, device: torch.device, centre: Float[Tensor, " d_in"]
+    job: Job,
+    mesh: Mesh,
+    device: torch.device,
+    centre: Float[Tensor, " d_in"],
+    sample: Float[Tensor, "n d_in"],
 ) -> Learner:
-    """What trains this process' part of a job, initialised as one process would."""
+    """What trains this process' part of a job, initialised as one process would.
+
+    Args:
+        job: what is trained.
+        mesh: the processes that train it.
+        device: where this process' part lies.
+        centre: of the scaled activations.
+        sample: some of them, that the encoder's length is fitted to.
+    """
     generator = torch.Generator().manual_seed(job.config.seed)
     architecture, parts = job.architecture, mesh.latents.world
     if mesh.alone or not selects(architecture):
@@ -95,9 +107,11 @@ def learner_of(
         learner = narrow.learner(job.d_in, device, ParallelBackend(mesh))
     if parts == 1:
         learner.initialise(centre, generator)
+        learner.fit_encoder(sample.to(device))
         return learner
     whole = job.learner(torch.device("cpu"))
     whole.initialise(centre, generator)
+    whole.fit_encoder(sample)
     own = mesh.latents.part(len(whole.weights.b_enc))
     drawn = dict(whole.weights.items())
     for name, tensor in learner.weights.items():
