@@ -6,6 +6,7 @@ from typing import Any
 
 from interp.cli.bars import bar
 from interp.cli.flags import count
+from interp.cli.labjobs import cores, one_thread, run_apart, together
 from interp.cli.say import say, table
 from interp.workspace import Workspace
 
@@ -13,6 +14,7 @@ EXAMPLE = """\
   interp lab list
   interp lab run pentagon --quick
   interp lab run phase-diagram --full --seeds 5
+  interp lab run all
   interp lab table
   interp lab table --markdown"""
 
@@ -22,9 +24,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "action",
         choices=["list", "run", "table"],
-        help="list the published results; reproduce one, or `all`; show what came out so far",
+        help="list the published results; reproduce some, or `all`; show what came out so far",
     )
-    parser.add_argument("name", nargs="?", help="run: the result, as `interp lab list` prints it")
+    parser.add_argument(
+        "name", nargs="*", help="run: results, as `interp lab list` prints them, or all"
+    )
     effort = parser.add_mutually_exclusive_group()
     effort.add_argument(
         "--quick",
@@ -41,12 +45,20 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--seeds", type=count, metavar="N", help="run: measure with seeds 0 to N-1 [the result's]"
     )
     parser.add_argument(
+        "--jobs",
+        type=count,
+        metavar="N",
+        help="run: so many at a time, where several are asked for [one a processor core]",
+    )
+    parser.add_argument(
         "--markdown", action="store_true", help="table: as Markdown, with the papers"
     )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Do it and return the result; a reproduction that fails is a result too."""
+    if args.action == "run":
+        one_thread()
     from interp.errors import ConfigError
     from interp.lab import experiments, find_experiment, reproduce, reproduced, with_seeds
 
@@ -64,22 +76,38 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         else:
             table(args, rows)
         return {"results": found, "rows": rows}
-    if args.name is None:
+    if not args.name:
         raise ConfigError("`interp lab run` needs the name of a result; `interp lab list` has them")
-    names = list(experiments()) if args.name == "all" else [args.name]
+    names = list(experiments()) if args.name == ["all"] else args.name
     chosen = [with_seeds(find_experiment(name).at(args.effort), args.seeds) for name in names]
+    groups = together(chosen)
+    jobs = min(args.jobs or cores(), len(groups))
     results: list[dict[str, Any]] = []
+
+    def done(result: dict[str, Any]) -> None:
+        results.append(result)
+        name = result["name"]
+        say(args, f"{name}: {result['paper']}. {result['claim']}")
+        setting = ", ".join(f"{key} {value}" for key, value in result["setting"].items())
+        say(args, f"setting ({args.effort}): {setting}")
+        table(args, list(_rows(name, result)))
+        say(args, f"{workspace.lab(name)}")
+
+    if jobs > 1:
+        with bar("lab", "results", args) as progress:
+
+            def counted(result: dict[str, Any]) -> None:
+                done(result)
+                progress(len(results), len(chosen), result["name"])
+
+            run_apart(groups, jobs, args, workspace, counted)
+        return {"results": results}
     for experiment in chosen:
         with bar(experiment.name, "%", args) as progress:
             result = reproduce(
                 experiment, effort=args.effort, workspace=workspace, progress=progress
             )
-        results.append(result.to_dict())
-        say(args, f"{experiment.name}: {experiment.paper}. {experiment.claim}")
-        setting = ", ".join(f"{key} {value}" for key, value in result.setting.items())
-        say(args, f"setting ({args.effort}): {setting}")
-        table(args, list(_rows(experiment.name, results[-1])))
-        say(args, f"{workspace.lab(experiment.name)}")
+        done(result.to_dict())
     return {"results": results}
 
 

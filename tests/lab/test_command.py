@@ -1,14 +1,16 @@
 """`interp lab`: list, run and table, for people and for machines."""
 
 import json
+import os
 from dataclasses import dataclass
 
 import pytest
 
-from interp.cli import main
+from interp.cli import labjobs, main
 from interp.errors import FormatError
 from interp.files import write_json
 from interp.lab import Expected, Experiment, Figure, Measurement, experiments
+from interp.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,8 @@ def coin(monkeypatch):
     from interp.lab import result
 
     experiments()  # the others register themselves where they stay
+    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):  # the command sets what is not set
+        monkeypatch.setenv(name, os.environ.get(name, "1"))
     Coin.name, Coin.paper, Coin.claim = "coin", "Bernoulli 1713, Ars Conjectandi", "Coins are fair."
     monkeypatch.setattr(result, "_KNOWN", {"coin": Coin})
 
@@ -108,3 +112,39 @@ def test_a_result_of_another_version_is_named(workspace, coin):
     write_json(path, {"version": 99})
     with pytest.raises(FormatError, match="version 99"):
         reproduced(workspace)
+
+
+def test_results_that_share_their_trainings_share_a_process():
+    chosen = [each.at("quick") for each in experiments().values()]
+    groups = [[each.name for each in group] for group in labjobs.together(chosen)]
+    assert ["grokking", "progress-measures"] in groups
+    assert sorted(name for group in groups for name in group) == sorted(experiments())
+    assert sum(len(group) > 1 for group in groups) == 1
+
+
+@pytest.mark.slow
+def test_several_at_a_time_write_what_they_write_alone(tmp_path, capsys):
+    names = ["fve-definitions", "planted-recovery"]
+    apart, alone = Workspace.at(tmp_path / "apart"), Workspace.at(tmp_path / "alone")
+    for workspace, jobs in ((apart, "2"), (alone, "1")):
+        flags = ["--jobs", jobs, "--workspace", str(workspace.root)]
+        assert main(["lab", "run", *names, "--seeds", "1", *flags]) == 0
+        printed = capsys.readouterr().out
+        for name in names:
+            assert f"{workspace.lab(name)}" in printed
+    for name in names:
+        found = [json.loads((w.lab(name) / "result.json").read_text()) for w in (apart, alone)]
+        assert found[0]["checks"] == found[1]["checks"]
+        assert found[0]["figures"] == found[1]["figures"]
+
+
+def test_one_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
+    """A process that cannot write; the other result is there, and what failed is named."""
+    root = tmp_path / "w"
+    (root / "lab").mkdir(parents=True)
+    (root / "lab" / "pentagon").write_text("a file where a folder must be")
+    flags = ["--jobs", "2", "--seeds", "1", "--workspace", str(root)]
+    assert main(["lab", "run", "pentagon", "fve-definitions", *flags]) == 1
+    error = capsys.readouterr().err
+    assert "not all results ran to their end; pentagon: " in error
+    assert (root / "lab" / "fve-definitions" / "result.json").exists()
