@@ -20,8 +20,7 @@ NOT_REPRODUCED = {
     },
     "objectives": {"spread over objectives / spread over layers, token purity"},
     "one-sentence": {"movement in ten latents", "tiny: loss on other text, rise"},
-    "planted-recovery": {"MMCS", "MCC", "FVE"},
-    "progress-measures": {"excluded loss, rise done by half test loss"},
+    "planted-recovery": {"MCC"},
     "scaling-laws": {
         "exponent of N, both together",
         "steps in width and k that lower 1 - FVE",

@@ -3,6 +3,8 @@
 1. Four features in two dimensions, in two pairs; a pair's features are always active together, or
    never are. Features of different pairs are independent.
 2. Train many models, keep the best of each kind, and take the cosine within its pairs.
+
+`--full` takes about three minutes on one core.
 """
 
 from dataclasses import dataclass

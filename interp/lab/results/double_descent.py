@@ -12,6 +12,8 @@ How many vectors matter is the participation number of their squared lengths, (Î
 original has n = 10,000, up to 100,000 rows and 50,000 steps; this is scaled down, so only the shape
 is compared. The ranges were set after one trial each with n = 200 and n = 1000; the peak grows with
 n, and in small models three rows alone can cost more on fresh ones.
+
+`--full` takes about seven hours on one core, by the ratio of its work to the quick form's.
 """
 
 import math

@@ -5,6 +5,8 @@
 3. On fresh rows: MMCS, MCC and FVE, beside the MMCS of random directions as many.
 
 The expected figures are of a trial made for this project before this file was, one or two runs.
+
+`--full` takes about a minute on one core, by the ratio of its work to the quick form's.
 """
 
 from dataclasses import dataclass

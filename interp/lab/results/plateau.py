@@ -2,6 +2,8 @@
 
 1. Train n=80 features in m=10 dimensions at 1/(1-S) = 3, several models.
 2. D* = m/‖W‖² over a model should be near ½, and nearly every represented feature's D_i too.
+
+`--full` takes about six minutes on one core.
 """
 
 from dataclasses import dataclass
