@@ -212,6 +212,7 @@ def _figure(figure: dict[str, Any]) -> dict[str, Any]:
     if any(len(point) != width for points in series.values() for point in points):
         raise FormatError(f"a figure has points that are not {width} numbers; run it again")
     words = {name: str(figure[name]) for name in ("title", "x", "y")}
+    words["slider"] = str(figure.get("slider", ""))
     return {**words, "kind": kind, "series": series, "log": list(figure.get("log", []))}
 
 

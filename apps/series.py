@@ -1,6 +1,6 @@
 """Charts of named series: lines, points and heat maps, as ECharts options without Streamlit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +22,8 @@ class Axis:
     name: str
     log: bool = False
     gap: int = 26
+    span: tuple[float, float] | None = None
+    """Its ends, where they must not follow the data."""
 
     def option(self) -> dict[str, Any]:
         """As ECharts wants it."""
@@ -29,6 +31,7 @@ class Axis:
             "type": "log" if self.log else "value",
             "name": self.name,
             "scale": True,
+            **({} if self.span is None else {"min": self.span[0], "max": self.span[1]}),
             "nameLocation": "middle",
             "nameGap": self.gap,
             "splitLine": {"lineStyle": {"opacity": 0.3}},
@@ -109,11 +112,27 @@ def drawn(
     return legible(spec, dark)
 
 
-def heatmap(cells: Points, *, x: Axis, y: Axis, dark: bool) -> dict[str, Any]:
-    """Cells ``(x, y, value)``, one column and row for each x and y that occurs."""
+def spanned(points: Iterable[Sequence[float]], place: int) -> tuple[float, float]:
+    """The least and the greatest of the points' numbers at one place."""
+    found = [point[place] for point in points]
+    return min(found), max(found)
+
+
+def heatmap(
+    cells: Points, *, x: Axis, y: Axis, dark: bool, span: tuple[float, float] | None = None
+) -> dict[str, Any]:
+    """Cells ``(x, y, value)``, one column and row for each x and y that occurs.
+
+    Args:
+        cells: their places and values.
+        x: the horizontal axis.
+        y: the vertical axis.
+        dark: whether the page is dark.
+        span: the values at the ends of the colours; by default the least and the greatest.
+    """
     across = sorted({cell[0] for cell in cells})
     up = sorted({cell[1] for cell in cells})
-    values = [cell[2] for cell in cells]
+    least, greatest = span or spanned(cells, 2)
     spec: dict[str, Any] = {
         "animation": False,
         "grid": {"left": 6, "right": 80, "top": 10, "bottom": 4},
@@ -121,8 +140,8 @@ def heatmap(cells: Points, *, x: Axis, y: Axis, dark: bool) -> dict[str, Any]:
         "xAxis": {**x.option(), "type": "category", "data": [f"{value:.4g}" for value in across]},
         "yAxis": {**y.option(), "type": "category", "data": [f"{value:.4g}" for value in up]},
         "visualMap": {
-            "min": min(values),
-            "max": max(values),
+            "min": least,
+            "max": greatest,
             "calculable": True,
             "orient": "vertical",
             "right": 0,

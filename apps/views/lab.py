@@ -112,19 +112,28 @@ def _draw(item: Item) -> None:
 
 
 def _figure(figure: dict[str, Any], key: str, dark: bool) -> None:
-    x = Axis(name=figure["x"], log="x" in figure["log"])
-    y = Axis(name=figure["y"], log="y" in figure["log"], gap=48)
     found: dict[str, list[list[float]]] = figure["series"]
     st.markdown(f"**{parts.literal(figure['title'])}**")
+    every = [point for points in found.values() for point in points]
+    spans: list[tuple[float, float] | None] = [None, None, None]
+    if figure["slider"] and every:
+        # What is slid through keeps its axes and colours, so that frames can be compared.
+        spans = [series.spanned(every, place) for place in range(len(every[0]))]
+        name = st.select_slider(figure["slider"], list(found), key=f"{key}-slider")
+        found = {name: found[name]}
+    x = Axis(name=figure["x"], log="x" in figure["log"], span=spans[0])
+    y = Axis(name=figure["y"], log="y" in figure["log"], gap=48, span=spans[1])
     if figure["kind"] != "heatmap":
         spec = series.drawn(found, kind=figure["kind"], x=x, y=y, dark=dark)
         alt = f"{figure['y']} against {figure['x']}: {', '.join(found)}"
         st.echarts_chart(spec, height=320, key=key, alt=alt)
         return
+    x, y = (Axis(name=axis.name, log=axis.log, gap=axis.gap) for axis in (x, y))
     for name, cells in found.items():
         if cells:
-            st.caption(parts.literal(name))
+            if not figure["slider"]:
+                st.caption(parts.literal(name))
             alt = f"{name}: {len(cells)} cells over {figure['x']} and {figure['y']}"
-            st.echarts_chart(
-                series.heatmap(cells, x=x, y=y, dark=dark), height=320, key=f"{key}-{name}", alt=alt
-            )
+            spec = series.heatmap(cells, x=x, y=y, dark=dark, span=spans[2])
+            place = key if figure["slider"] else f"{key}-{name}"
+            st.echarts_chart(spec, height=320, key=place, alt=alt)

@@ -59,6 +59,8 @@ class Figure:
     """Points by the name of their series."""
     log: tuple[Literal["x", "y"], ...] = ()
     """The axes that are logarithmic."""
+    slider: str = ""
+    """What a slider runs through, one series at a time; without it all are drawn together."""
 
 
 @dataclass(frozen=True, kw_only=True)

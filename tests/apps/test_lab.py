@@ -27,7 +27,36 @@ def test_lab_lists_expected_beside_measured(own, show):
     assert "interp lab run pentagon" in page
     assert "<b>W</b>" not in page
     assert [each.value for each in at.code][0] == "zq <i>xk</i>\nROMEO."
-    assert len(at.get("echarts_chart") or at.get("echarts")) == 3
+    assert len(charts(at)) == 4
+
+
+def charts(at) -> list[str]:
+    return [str(each.proto) for each in at.get("echarts_chart") or at.get("echarts")]
+
+
+def test_a_slider_runs_through_a_figures_frames_under_the_same_colours(own, show):
+    write_result(own, "sliding")
+    at = show("lab", result="sliding")
+    (slider,) = at.select_slider
+    assert (slider.label, slider.options) == ("density", ["1", "0.1"])
+    first = charts(at)
+    slider.set_value("0.1").run()
+    assert not at.exception
+    second = charts(at)
+    assert first[:3] == second[:3]
+    assert first[3] != second[3]
+    assert [each.value for each in at.select_slider] == ["0.1"]
+
+
+def test_a_span_fixes_axes_and_colours():
+    axis = Axis(name="x", span=(-1.0, 2.0)).option()
+    assert (axis["min"], axis["max"]) == (-1.0, 2.0)
+    assert "min" not in Axis(name="x").option()
+    x, y = Axis(name="x"), Axis(name="y")
+    cells = [(0.0, 0.0, 5.0)]
+    for span, ends in (((-3.0, 9.0), (-3.0, 9.0)), (None, (5.0, 5.0))):
+        shown = series.heatmap(cells, x=x, y=y, dark=False, span=span)["visualMap"]
+        assert (shown["min"], shown["max"]) == ends
 
 
 def test_lab_answers_an_unknown_result(full, show):

@@ -187,6 +187,8 @@ def write_result(workspace: Workspace, name: str, measured: float = 0.4) -> Path
                series={"seed 0": [(1.0, 10.0), (2.0, 0.0), (3.0, 0.1)]}),
         Figure(title="Phases", kind="heatmap", x="density", y="importance",
                series={"trained": [(0.1, 1.0, 0.0), (0.1, 2.0, 1.0), (0.2, 1.0, 2.0)]}),
+        Figure(title="Weights", kind="heatmap", x="feature", y="neuron", slider="density",
+               series={"1": [(0.0, 0.0, 1.0)], "0.1": [(0.0, 0.0, -3.0)]}),
     )  # fmt: skip
     result = Result(
         name=name, paper="Elhage et al. 2022", claim="Five features form a pentagon.",

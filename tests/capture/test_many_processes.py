@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from interp import capture
@@ -50,8 +51,10 @@ def job(folder: Path, out: Path, ranks: Ranks | None = None, **settings) -> Acti
     return capture(model, SITES, corpus, out=out, ranks=ranks or Ranks(), **settings)
 
 
-def member(folder: Path, out: Path, rank: int, world: int, die: str, timeout: float) -> None:
-    """In a child: one rank; it is killed when it moves a file of that name, or pauses there."""
+def member(
+    folder: Path, out: Path, rank: int, world: int, die: str, stop: str, timeout: float
+) -> None:
+    """In a child: one rank; it is killed before it moves a file of one name, stopped after."""
     real = os.replace
 
     def replace(source, target) -> None:
@@ -59,6 +62,8 @@ def member(folder: Path, out: Path, rank: int, world: int, die: str, timeout: fl
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.01)
         real(source, target)
+        if stop and Path(target).name == stop:
+            os.kill(os.getpid(), signal.SIGSTOP)
 
     os.replace = replace
     try:
@@ -69,12 +74,14 @@ def member(folder: Path, out: Path, rank: int, world: int, die: str, timeout: fl
         sys.exit(1)
 
 
-def started(folder: Path, out: Path, world: int, *, die=("", -1), timeout=90.0, without=()):
-    name, dying = die
+def started(
+    folder: Path, out: Path, world: int, *, die=("", -1), stop=("", -1), timeout=90.0, without=()
+):
     children = {}
     for rank in range(world):
         if rank not in without:
-            arguments = (folder, out, rank, world, name if rank == dying else "", timeout)
+            own = [name if rank == who else "" for name, who in (die, stop)]
+            arguments = (folder, out, rank, world, *own, timeout)
             children[rank] = FORKS.Process(target=member, args=arguments)
             children[rank].start()
     return children
@@ -184,12 +191,12 @@ def test_a_rank_that_never_comes_is_named(folder, whole, tmp_path) -> None:
 
 def test_while_one_rank_of_a_killed_run_still_writes_no_other_may(folder, whole, tmp_path) -> None:
     out = tmp_path / "out"
-    children = started(folder, out, 2, die=("shard-00004.json", 0))  # rank 1 is there by then
+    die, stop = ("shard-00004.json", 0), ("shard-00001.json", 1)
+    children = started(folder, out, 2, die=die, stop=stop)
     child = children.pop(1)
-    while child.is_alive() and not (out / "shard-00001.json").exists():
-        time.sleep(0.002)
-    os.kill(child.pid, signal.SIGSTOP)
-    ended(children)
+    assert ended(children) == {0: -signal.SIGKILL}
+    while psutil.Process(child.pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
     with pytest.raises(StoreError, match=r"rank 1 of another capture is writing .*out; wait"):
         job(folder, out)
     os.kill(child.pid, signal.SIGCONT)

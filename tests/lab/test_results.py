@@ -51,6 +51,7 @@ TINY = {
         "batch": 128,
         "lr": 0.03,
     },
+    "density-sweep": {"features": 12, "hidden": 8, "steps": 600, "batch": 128, "lr": 0.02},
     "double-descent": {
         "features": 40,
         "active": 4.0,
@@ -157,6 +158,10 @@ MUST_HOLD = {
     "correlated": {"cos of correlated": (-0.3, 0.3), "cos of anticorrelated": (-1.01, -0.8)},
     "dense-vs-linear": {"features, dense ReLU": (5, 5), "features, dense linear": (5, 5)},
     "dimensions": {"least sum of D": (3.7, 4.01), "greatest sum of D": (3.9, 4.01)},
+    "density-sweep": {
+        "monosemantic neurons, density 1": (0.5, 1),
+        "monosemantic neurons, density .001": (0, 0.6),
+    },
     "double-descent": {"test over train loss, least T": (5, 1e6)},
     "fve-definitions": {
         "FVE, least": (0.8, 0.82),

@@ -28,6 +28,9 @@ from interp.lab.result import Effort, Expected, Experiment, Figure, Measurement
 from interp.lab.toys.superposition import Superposition
 from interp.progress import Progress, silent
 
+SHOWN = 500
+"""Hidden vectors of a kind that are drawn."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DoubleDescent(Experiment):
@@ -90,6 +93,7 @@ class DoubleDescent(Experiment):
         test = self.rows(self.test_rows, torch.Generator().manual_seed(seed + 1_000_003))
         losses: dict[str, list[tuple[float, ...]]] = {"train": [], "test": []}
         matter: dict[str, list[tuple[float, ...]]] = {"data points": [], "features": []}
+        hidden: dict[str, dict[str, list[tuple[float, ...]]]] = {name: {} for name in matter}
         work, done = sum(self.sizes), 0
         for size in self.sizes:
             x = self.rows(size, draw)
@@ -102,6 +106,7 @@ class DoubleDescent(Experiment):
                 lengths = {"data points": W @ x.T.double(), "features": W}
                 for name, columns in lengths.items():
                     matter[name].append((float(size), participation(columns.square().sum(dim=0))))
+                    hidden[name][f"{size}"] = _points(columns)
             done += size
             progress(done, work)
         tests = [value for _, value in losses["test"]]
@@ -132,6 +137,17 @@ class DoubleDescent(Experiment):
                     series=matter,
                     log=("x", "y"),
                 ),
+                *(
+                    Figure(
+                        title=f"Hidden vectors of {name}",
+                        kind="scatter",
+                        x="hidden 0",
+                        y="hidden 1",
+                        series=found,
+                        slider="training rows T",
+                    )
+                    for name, found in hidden.items()
+                ),
             ),
         )
 
@@ -156,6 +172,11 @@ class DoubleDescent(Experiment):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+
+
+def _points(columns: Float[Tensor, "2 item"]) -> list[tuple[float, ...]]:
+    """The first of them, enough to see a shape."""
+    return [(round(float(x), 4), round(float(y), 4)) for x, y in columns.T[:SHOWN]]
 
 
 def _loss(model: Superposition, x: Float[Tensor, "row feature"]) -> Float[Tensor, ""]:

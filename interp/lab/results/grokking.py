@@ -93,15 +93,18 @@ class Grokking(Experiment, ModularConfig):
                     },
                 ),
                 Figure(
-                    title="The neuron-logit map by frequency, trained",
+                    title="The neuron-logit map by frequency",
                     kind="line",
                     x="frequency k",
                     y="share of squared norm",
                     series={
-                        "W_out W_U": [
-                            (k + 1.0, float(norm)) for k, norm in enumerate(frequency_norms(model))
+                        f"{run.snapshots[at].epoch}": [
+                            (k + 1.0, float(norm))
+                            for k, norm in enumerate(frequency_norms(run.model(at)))
                         ]
+                        for at in range(0, len(run.snapshots), max(1, len(run.snapshots) // 20))
                     },
+                    slider="epoch",
                 ),
                 Figure(
                     title="Neurons by the one frequency that explains most of them",
