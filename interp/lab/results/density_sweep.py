@@ -7,7 +7,9 @@
    are dead and not counted.
 3. Dense, all neurons should be monosemantic, sparse none, and in between the fewer the sparser.
 
-`--full` takes @@FULL@@ on one core.
+The quick form trains for 8,000 steps: after 4,000 the dense model had not settled (92.5 % of its
+neurons monosemantic).
+`--full` takes about 15 minutes on one core, by the ratio of its work to the quick form's.
 """
 
 from dataclasses import dataclass
@@ -62,7 +64,7 @@ class DensitySweep(Experiment):
     @classmethod
     def at(cls, effort: Effort) -> "DensitySweep":
         """See `Experiment.at`."""
-        return cls() if effort == "full" else cls(seeds=1, steps=4000, batch=512, lr=1e-2)
+        return cls() if effort == "full" else cls(seeds=1, steps=8000, batch=512, lr=1e-2)
 
     def expected(self) -> tuple[Expected, ...]:
         """See `Experiment.expected`."""
