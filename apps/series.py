@@ -1,5 +1,6 @@
 """Charts of named series: lines, points and heat maps, as ECharts options without Streamlit."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -113,9 +114,17 @@ def drawn(
 
 
 def spanned(points: Iterable[Sequence[float]], place: int) -> tuple[float, float]:
-    """The least and the greatest of the points' numbers at one place."""
+    """Ends between which the points' numbers at one place lie, rounded to a hundredth of that."""
     found = [point[place] for point in points]
-    return min(found), max(found)
+    least, greatest = min(found), max(found)
+    if least == greatest:
+        return least, greatest
+    digits = 2 - math.floor(math.log10(greatest - least))
+    step = 10.0**-digits
+    return (
+        round(math.floor(least / step) * step, digits),
+        round(math.ceil(greatest / step) * step, digits),
+    )
 
 
 def heatmap(

@@ -124,7 +124,9 @@ def _figure(figure: dict[str, Any], key: str, dark: bool) -> None:
     x = Axis(name=figure["x"], log="x" in figure["log"], span=spans[0])
     y = Axis(name=figure["y"], log="y" in figure["log"], gap=48, span=spans[1])
     if figure["kind"] != "heatmap":
-        spec = series.drawn(found, kind=figure["kind"], x=x, y=y, dark=dark)
+        spec = series.drawn(
+            found, kind=figure["kind"], x=x, y=y, dark=dark, legend=not figure["slider"]
+        )
         alt = f"{figure['y']} against {figure['x']}: {', '.join(found)}"
         st.echarts_chart(spec, height=320, key=key, alt=alt)
         return

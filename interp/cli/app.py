@@ -5,6 +5,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
+import webbrowser
 from typing import Any
 
 from interp.cli.say import say
@@ -45,11 +48,27 @@ def check_port(port: int) -> None:
 def start(workspace: Workspace, port: int, *, browser: bool) -> "subprocess.Popen[bytes]":
     """Start the app as a process of its own; it listens on 127.0.0.1 only.
 
-    It is a module run by name: the command line stands below the app and cannot import it.
+    It is a module run by name: the command line stands below the app and cannot import it. The
+    browser is opened from here: where Streamlit opens it, it also offers to install files of its
+    own beside the app.
     """
     command = [sys.executable, "-m", "apps.launch", "--workspace", str(workspace.root)]
-    command += ["--port", str(port), *([] if browser else ["--no-browser"])]
-    return subprocess.Popen(command)
+    process = subprocess.Popen([*command, "--port", str(port), "--no-browser"])
+    if browser:
+        threading.Thread(target=_open, args=(process, port), daemon=True).start()
+    return process
+
+
+def _open(process: "subprocess.Popen[bytes]", port: int) -> None:
+    """Open a browser window as soon as the app answers; none if it ends before."""
+    while process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            webbrowser.open(f"http://localhost:{port}")
+            return
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

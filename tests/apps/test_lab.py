@@ -59,6 +59,13 @@ def test_a_span_fixes_axes_and_colours():
         assert (shown["min"], shown["max"]) == ends
 
 
+def test_ends_are_rounded_outward():
+    assert series.spanned([(1.7e-5,), (0.37991822,)], 0) == (0.0, 0.38)
+    assert series.spanned([(1.0,), (29.0,)], 0) == (1.0, 29.0)
+    assert series.spanned([(-3.14159, 2.0), (1234.5, 2.0)], 0) == (-10.0, 1240.0)
+    assert series.spanned([(5.0,)], 0) == (5.0, 5.0)
+
+
 def test_lab_answers_an_unknown_result(full, show):
     assert "No readable result 'nothing'" in shown(show("lab", result="nothing"))
 
