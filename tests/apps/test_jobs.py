@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import shlex
 import subprocess
 import time
@@ -81,9 +82,12 @@ def test_a_job_that_fails_says_why_and_can_run_again(workspace):
     assert shlex.split(again.command)[-1] == "$(touch pwned)"
 
 
-def test_a_job_is_interrupted_and_asked_twice_killed(workspace):
+def test_a_job_is_interrupted_and_asked_twice_killed(workspace, tmp_path, monkeypatch):
     workspace.root.mkdir(exist_ok=True)
-    # It imports torch before it answers: there is time to stop it.
+    # Python runs this first in every process: the jobs sleep long enough to be stopped.
+    held = 'import sys, time\nif "--help" in sys.orig_argv: time.sleep(100)\n'
+    (tmp_path / "sitecustomize.py").write_text(held)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     first, second = (jobs.start(workspace, "capture", ["--help"]) for _ in range(2))
     wait(first, "running")
     jobs.cancel(first)
