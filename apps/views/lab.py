@@ -114,11 +114,12 @@ def _draw(item: Item) -> None:
 def _figure(figure: dict[str, Any], key: str, dark: bool) -> None:
     found: dict[str, list[list[float]]] = figure["series"]
     st.markdown(f"**{parts.literal(figure['title'])}**")
-    every = [point for points in found.values() for point in points]
     spans: list[tuple[float, float] | None] = [None, None, None]
-    if figure["slider"] and every:
+    if figure["slider"] and len(found) > 1:
         # What is slid through keeps its axes and colours, so that frames can be compared.
-        spans = [series.spanned(every, place) for place in range(len(every[0]))]
+        every = [point for points in found.values() for point in points]
+        if every and not figure["log"]:
+            spans = [series.spanned(every, place) for place in range(len(every[0]))]
         name = st.select_slider(figure["slider"], list(found), key=f"{key}-slider")
         found = {name: found[name]}
     x = Axis(name=figure["x"], log="x" in figure["log"], span=spans[0])
