@@ -24,13 +24,13 @@ from torch import Tensor
 from interp.capture.plan import Plan
 from interp.errors import DataError, ResourceError
 from interp.models import LoadedModel
+from interp.models.registry import DTYPES
 from interp.models.sites import kind_of
 from interp.store import Site
 from interp.store.encoding import LARGEST, all_finite
 from interp.store.publisher import not_finite
 from interp.store.schema import STORED, DType
 
-TORCH = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 SINK_RATIO = 10.0
 """A row is a sink when its norm is this many times the median."""
 
@@ -149,7 +149,7 @@ class ShardRunner:
                 values = read[site.name][:, offset:]
                 ready = values
                 if device.type != "cpu":  # one transfer of as few bytes as are stored
-                    ready = values.to(TORCH[dtypes[site.name]]).cpu()
+                    ready = values.to(DTYPES[dtypes[site.name]]).cpu()
                 windows = zip(ready, values, starts - first, lengths, strict=True)
                 for window, exact, start, length in windows:
                     self._store(

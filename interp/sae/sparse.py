@@ -126,12 +126,13 @@ class SparseLearner(Learner):
         Random unit rows overlap, and so several of them say more than x holds. With r the
         reconstruction by rows of length 1 and the n·k largest pre-activations, which are the same
         at any length, the length is the α that minimises Σ‖x - b_dec - α·r‖², namely
-        Σ⟨x - b_dec, r⟩ / Σ‖r‖². Selection per row starts from it too.
+        Σ⟨x - b_dec, r⟩ / Σ‖r‖². Selection per row starts from it too; where k falls during the
+        run, it is the last.
         """
         weights = self.weights
         centred = x - weights.b_dec
         pre = torch.addmm(weights.b_enc, centred, weights.encoder.T)
-        r = selected(pre, self.rule.k, "batch") @ weights.decoder
+        r = selected(pre, self.config.k, "batch") @ weights.decoder
         length = float((centred * r).sum() / r.square().sum())
         return length if 0 < length < float("inf") else 1.0  # nothing varies: nothing to fit
 

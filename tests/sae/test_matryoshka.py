@@ -127,7 +127,9 @@ def test_whole_trainings_agree() -> None:
         trainer = trainer_on(Planted(d_in=32, features=64, batch=128), config, run)
         trainer.learner.lists = lists
         curves.append([float(trainer.step().loss) for _ in range(500)])
-    assert curves[0][-1] < 0.75 * curves[0][0]
+    unit = trainer_on(Planted(d_in=32, features=64, batch=128), config, run)
+    unit.learner.weights.encoder.copy_(unit.learner.weights.decoder)  # not fitted to the data
+    assert curves[0][-1] < min(curves[0][0], 0.6 * float(unit.step().loss))
     np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
 
 

@@ -14,6 +14,7 @@ from interp.sae.config import TrainConfig
 from interp.sae.kernels import Weights, backends
 from interp.sae.kernels.dense import selected
 from interp.sae.penalty import PenaltyLearner
+from interp.sae.scaling import FITTED_ROWS
 from interp.sae.sparse import SparseLearner
 from interp.sae.trainer import Trainer
 
@@ -71,7 +72,7 @@ class Ours:
     def step(self, x: torch.Tensor) -> None:
         """See `loop.Contestant`."""
         if self.trainer.done == 0:
-            self.trainer.learner.fit_encoder(x)
+            self.trainer.learner.fit_encoder(x[:FITTED_ROWS])
         self._batches.x = x
         self.trainer.step()
 
