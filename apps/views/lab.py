@@ -118,8 +118,11 @@ def _figure(figure: dict[str, Any], key: str, dark: bool) -> None:
     if figure["slider"] and len(found) > 1:
         # What is slid through keeps its axes and colours, so that frames can be compared.
         every = [point for points in found.values() for point in points]
-        if every and not figure["log"]:
-            spans = [series.spanned(every, place) for place in range(len(every[0]))]
+        if every:
+            spans = [
+                None if axis in figure["log"] else series.spanned(every, place)
+                for place, axis in zip(range(len(every[0])), "xyz", strict=False)
+            ]
         name = st.select_slider(figure["slider"], list(found), key=f"{key}-slider")
         found = {name: found[name]}
     x = Axis(name=figure["x"], log="x" in figure["log"], span=spans[0])

@@ -24,6 +24,7 @@ VERBS = {
     "corpora": "list, get and describe corpora",
     "capture": "run a model over text and store its activations",
     "import": "make a store of activations from .npy, .pt or .safetensors",
+    "plant": "make a store of rows whose true features are known",
     "train": "train a dictionary (sparse autoencoder) on stored activations",
     "bench": "time training steps side by side, ours and other trainers'",
     "fit": "fit classical baselines (PCA, ICA, NMF, dictionary learning)",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.cli.bars import bar
-from interp.cli.measures import absorptions, perturbations, probes, removals, shared
+from interp.cli.measures import absorptions, perturbations, probes, removals, shared, truths
 from interp.cli.say import say
 from interp.cli.stores import open_store
 from interp.cli.verify import model_source
@@ -85,6 +85,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from interp.evaluate import candidate, compare, table, variants
     from interp.features.find import finished_dictionaries
     from interp.features.fitted_files import fitted_bases, load_basis
+    from interp.lab.planted_store import JOB
     from interp.models import load_model
     from interp.sae import load_dictionary
     from interp.store import PairedStore
@@ -127,8 +128,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         place: some for place, some in groups.items() if any(one.name in wanted for one in some)
     }
     model = None
-    if isinstance(store, PairedStore) and not args.no_model:
+    paired = isinstance(store, PairedStore)
+    planted = not paired and store.manifest.provenance.get("job") == JOB
+    if paired and not args.no_model:
         say(args, f"{store.name} is of two models: no downstream loss, which is one model's\n")
+    elif planted and not args.no_model:
+        say(args, f"{store.name} was planted: no model, so no downstream loss, but the truth\n")
     elif not args.no_model:
         source = model_source(store.manifest)
         model = load_model(source, workspace=workspace, device=args.device, dtype=args.model_dtype)
@@ -162,6 +167,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         found["removals"] = removals(args, store, workspace, within)
     if args.absorption and model is not None:
         found["absorption"] = absorptions(args, store, model, workspace, within)
+    if planted:
+        judged = {name: dictionaries[name] for name in [*several, *frozen]}
+        found["truth"] = truths(args, store, judged)
     if args.shared:
         alive = [measured[name].alive for name in several]
         found["shared"] = shared(args, [dictionaries[name] for name in several], alive)

@@ -17,11 +17,13 @@ def add_config(
     *configs: type,
     skip: Collection[str] = (),
     lists: bool = False,
+    defaults: bool = True,
 ) -> None:
     """Add a flag for each field of each config class, with its docstring and default as help.
 
     A field that several classes share becomes one flag; its help is that of the first class.
     With ``lists``, flags of one number or word take several, between commas, and give a list.
+    Without ``defaults`` the help does not tell them, as where something else decides them.
     """
     seen = set(skip)
     for config in configs:
@@ -30,7 +32,7 @@ def add_config(
             if field.name in seen:
                 continue
             seen.add(field.name)
-            _add_field(group, config, field, lists)
+            _add_field(group, config, field, lists, defaults)
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
@@ -52,10 +54,11 @@ def _add_field(
     config: type,
     field: dataclasses.Field[Any],
     lists: bool,
+    defaults: bool,
 ) -> None:
     hint = field_types(config)[field.name]
     text = field_docs(config).get(field.name, "")
-    if field.default not in (dataclasses.MISSING, None, ""):
+    if defaults and field.default not in (dataclasses.MISSING, None, ""):
         text = f"{text} [{field.default}]"
     options: dict[str, Any] = {
         "dest": field.name,

@@ -165,3 +165,39 @@ def shared(
     if stability is not None:
         say(args, f"PW-MCC over all latents: {stability:.3f}")
     return {"comparisons": [each.to_dict() for each in comparisons], "pw_mcc": stability}
+
+
+def truths(
+    args: argparse.Namespace, store: "ActivationStore", dictionaries: dict[str, Path]
+) -> dict[str, Any]:
+    """How much of what was planted the dictionaries of a planted store found."""
+    from interp.evaluate.truth import judge
+    from interp.lab.planted_store import heldout_rows, planted_in
+    from interp.sae import load_dictionary
+
+    planted, _ = planted_in(store)
+    batches = heldout_rows(store)
+    directions = planted.directions.numpy()
+    found = {
+        name: judge(load_dictionary(path), directions, batches)
+        for name, path in dictionaries.items()
+    }
+    say(args, f"\nthe truth: {planted.config.features:,} planted features, held-out rows")
+    rows: list[dict[str, Any]] = [
+        {
+            "dictionary": name,
+            "MMCS": f"{each.mmcs:.4f}",
+            "MCC": f"{each.mcc:.4f}",
+            "uniqueness": f"{each.uniqueness:.4f}",
+            "F1": f"{each.f1:.4f}",
+            "precision": f"{each.precision:.4f}",
+            "recall": f"{each.recall:.4f}",
+            "F1 by latent": f"{each.f1_by_latent:.4f}",
+            "FVE": f"{each.fve:.4f}",
+            "shrinkage": f"{each.shrinkage:.4f}",
+            "L0": f"{each.l0:.2f} of {each.true_l0:.2f}",
+        }
+        for name, each in found.items()
+    ]
+    show(args, rows)
+    return {name: each.to_dict() for name, each in found.items()}

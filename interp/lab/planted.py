@@ -117,6 +117,9 @@ SYNTH_SAE_BENCH_V2 = PlantedConfig(
     seed=42,
 )
 
+WORLDS = {"easy": PlantedConfig(), "synth-sae-bench-v2": SYNTH_SAE_BENCH_V2}
+"""Named worlds."""
+
 
 class Planted:
     """A world of known features, from which rows are drawn."""

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from interp.config import to_dict
-from interp.errors import ConfigError, StoreError
-from interp.lab.planted import Planted
+from interp.config import from_dict, to_dict
+from interp.errors import ConfigError, DataError, StoreError
+from interp.evaluate.truth import Rows
+from interp.lab.planted import Planted, PlantedConfig
 from interp.lab.recovery import SITE
 from interp.progress import Progress, silent
 from interp.provenance import Provenance
@@ -23,6 +24,8 @@ from interp.store import ActivationStore, Manifest, Site, StoredDocument, StoreW
 from interp.store.writer import is_complete
 
 RUN_ROWS = 1024
+JOB = "plant"
+"""Of the provenance of such a store."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +103,7 @@ def plant(
         request=request,
         plan=request,
         sinks={"rule": "none"},
-        provenance=Provenance(job="plant", seed=config.seed, config=settings).to_dict(),
+        provenance=Provenance(job=JOB, seed=config.seed, config=settings).to_dict(),
     )
     with StoreWriter(folder, manifest, documents, None) as store:
         for index, (start, stop) in enumerate(zip(edges, edges[1:], strict=False)):
@@ -121,6 +124,40 @@ def plant(
             progress(stop, config.rows)
         store.seal()
     return ActivationStore.open(folder)
+
+
+def planted_in(store: ActivationStore) -> tuple[Planted, PlantConfig]:
+    """The world that a planted store's rows are of, and how they were written.
+
+    Raises:
+        DataError: the store was not planted.
+    """
+    record = store.manifest.provenance
+    if record.get("job") != JOB:
+        raise DataError(f"the true features of {store.name} are not known: it was not planted")
+    settings = dict(record["config"])
+    world = from_dict(PlantedConfig, settings.pop("world"))
+    return Planted(world), from_dict(PlantConfig, settings)
+
+
+def heldout_rows(store: ActivationStore, *, most: int = 100_000) -> list[Rows]:
+    """Held-out rows of a planted store, run by run, with their true codes.
+
+    Args:
+        store: the store.
+        most: rows to stop after.
+
+    Raises:
+        DataError: the store was not planted.
+    """
+    planted, config = planted_in(store)
+    runs = [n for n, document in enumerate(store.documents) if document.heldout]
+    found: list[Rows] = []
+    for run in runs[: -(-most // RUN_ROWS)]:
+        rows, codes = _run(planted, config, run)
+        count = store.documents[run].rows
+        found.append((rows[:count], codes[:count]))
+    return found
 
 
 def planted_codes(

@@ -7,7 +7,14 @@ import torch
 from interp.lab.results.absolute_value import motifs
 from interp.lab.results.adversarial import attack
 from interp.lab.results.pentagon import is_pentagon
-from interp.lab.results.phase_diagram import phases
+from interp.lab.results.phase_diagram import (
+    PHASES,
+    computed_phases,
+    exact_losses,
+    trained_phases,
+)
+from interp.lab.toys.fitting import evaluate
+from interp.lab.toys.sampling import independent
 from interp.lab.toys.superposition import Superposition
 
 
@@ -21,21 +28,76 @@ def test_pentagons_are_recognised_whatever_their_turn_and_size():
     assert not is_pentagon(bent)
 
 
-def test_phases_follow_the_least_loss_as_sampled():
-    """The closed forms against the mean loss of the three models over drawn rows."""
+COLUMNS = {
+    2: {"last left out": [[1, 0]], "another left out": [[0, 1]], "last shares": [[1, -1]]},
+    3: {
+        "last left out": [[1, 0, 0], [0, 1, 0]],
+        "another left out": [[1, 0, 0], [0, 0, 1]],
+        "last shares": [[1, 0, 0], [0, 1, -1]],
+        "others share": [[1, -1, 0], [0, 0, 1]],
+    },
+}
+"""W of every phase that the closed forms know."""
+
+
+@pytest.mark.parametrize(
+    ("features", "density", "importance", "phase"),
+    [
+        (2, 0.9, 0.3, "last left out"),
+        (2, 0.9, 3.0, "another left out"),
+        (2, 0.1, 1.0, "last shares"),
+        (2, 0.3, 0.15, "last left out"),
+        (3, 0.9, 0.3, "last left out"),
+        (3, 0.95, 3.0, "another left out"),
+        (3, 0.1, 0.7, "last shares"),
+        (3, 0.1, 1.5, "others share"),
+        (3, 0.3, 0.15, "last left out"),
+    ],
+)
+def test_the_computed_phase_has_the_least_loss_over_drawn_rows(
+    features, density, importance, phase
+):
+    """The closed forms against the mean loss of each phase's W with its best bias."""
     draw = np.random.default_rng(0)
-    density = np.array([0.9, 0.9, 0.1, 0.3])
-    importance = np.array([0.3, 3.0, 1.0, 0.15])
-    wanted = []
-    for p, weight in zip(density, importance, strict=True):
-        x = (draw.random((400_000, 2)) < p) * draw.random((400_000, 2))
-        first = weight * x[:, 1].var()
-        second = x[:, 0].var()
-        difference = x[:, 0] - x[:, 1]
-        apart = np.stack([np.maximum(difference, 0), np.maximum(-difference, 0)], axis=1)
-        antipodal = (np.square(x - apart) * [1, weight]).sum(axis=1).mean()
-        wanted.append(1 + int(np.argmin([first, second, antipodal])))
-    assert phases(density, importance).tolist() == wanted == [1, 2, 3, 1]
+    shape = (400_000, features)
+    x = (draw.random(shape) < density) * draw.random(shape)
+    weight = np.ones(features)
+    weight[-1] = importance
+    losses = {}
+    for name, rows in COLUMNS[features].items():
+        W = np.array(rows, dtype=float)
+        bias = np.where(np.linalg.norm(W, axis=0) > 0, 0, x.mean(axis=0))
+        out = np.maximum(x @ W.T @ W + bias, 0)
+        losses[name] = (np.square(x - out) * weight).sum(axis=1).mean()
+    assert min(losses, key=losses.__getitem__) == phase
+    computed = computed_phases(np.array([density]), np.array([importance]), features)
+    assert PHASES[int(computed[0])] == phase
+
+
+def test_the_trained_phase_is_read_off_the_columns_whatever_their_turn():
+    turn = torch.linalg.qr(torch.randn(2, 2, generator=torch.Generator().manual_seed(0))).Q
+    for features, phases in COLUMNS.items():
+        for phase, rows in phases.items():
+            W = torch.tensor(rows, dtype=torch.float32)
+            W = 0.9 * (turn @ W if features > 2 else W)
+            assert PHASES[int(trained_phases(W[None])[0])] == phase
+
+
+def test_a_triangle_an_empty_model_and_two_left_out_are_no_phase():
+    turn = 2 * torch.pi * torch.arange(3) / 3
+    triangle = torch.stack([turn.cos(), turn.sin()])
+    lone = torch.tensor([[1.0, 0, 0], [0, 0, 0]])
+    found = trained_phases(torch.stack([triangle, torch.zeros(2, 3), lone]))
+    assert [PHASES[int(each)] for each in found] == ["none of these"] * 3
+
+
+def test_exact_losses_are_the_means_over_drawn_rows():
+    model = Superposition(3, 3, 2, seed=2)
+    density, importance = torch.tensor([0.9, 0.4, 0.1]), torch.tensor([[1.0, 1, 3]] * 3)
+    found = exact_losses(model, density, importance, seed=0, rows=4000)
+    sample = independent(density[:, None].expand(-1, 3).contiguous())
+    drawn = evaluate(model, sample, importance, seed=1, rows=400_000)
+    torch.testing.assert_close(found, drawn, rtol=0.02, atol=0)
 
 
 def test_motifs_need_two_neurons_of_opposite_sign():

@@ -68,7 +68,8 @@ TINY = {
         "epochs": 60,
         "lr": 0.02,
     },
-    "pentagon": {"steps": 400, "batch": 64, "restarts": 16, "lr": 0.02},
+    "fractions": {"steps": 300, "batch": 128, "restarts": 6, "lr": 0.03},
+    "pentagon": {"steps": 400, "batch": 64, "restarts": 16, "lr": 0.02, "tries": 4},
     "phase-diagram": {"cells": 3, "restarts": 3, "steps": 300, "batch": 64, "lr": 0.03},
     "planted-recovery": {
         "features": 16,
@@ -175,8 +176,18 @@ MUST_HOLD = {
         "told apart / number, cross-entropy, sparse": (1, 4),
         "single-feature neurons, cross-entropy": (0, 0.4),
     },
+    "fractions": {
+        "features, triangle": (2, 4),
+        "features, digon": (2, 2),
+        "greatest |D - 1/2|": (0, 0.1),
+        "features, pentagon": (4, 5),
+        "features, square antiprism": (6, 9),
+    },
     "pentagon": {"dimensionality": (0.38, 0.42), "norm": (1.0, 1.25), "hit rate": (0.1, 1)},
-    "phase-diagram": {"cells in the computed phase": (0.66, 1)},
+    "phase-diagram": {
+        "cells in the computed phase, n=2 m=1": (0.66, 1),
+        "cells in the computed phase, n=3 m=2": (0.4, 1),
+    },
     "planted-recovery": {"MMCS": (0.8, 1), "MMCS of random directions": (0.3, 0.65)},
     "plateau": {"D*": (0.4, 0.7)},
     "progress-measures": {
