@@ -12,6 +12,7 @@ from interp.lab import experiments, find_experiment, reproduce
 README = Path(interp.lab.__file__).parent / "README.md"
 
 NOT_REPRODUCED = {
+    "fractions": {"greatest |D - 3/4|"},
     "objective-and-superposition": {
         "sparse, cross-entropy minus brier",
         "dense, cross-entropy minus relu",
@@ -20,6 +21,7 @@ NOT_REPRODUCED = {
     },
     "objectives": {"spread over objectives / spread over layers, token purity"},
     "one-sentence": {"movement in ten latents", "tiny: loss on other text, rise"},
+    "phase-diagram": {"cells in the computed phase, n=3 m=2"},
     "planted-recovery": {"MCC"},
     "scaling-laws": {
         "exponent of N, both together",

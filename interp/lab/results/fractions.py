@@ -96,8 +96,8 @@ class Fractions(Experiment):
                     value=0.0,
                     low=0.0,
                     high=WITHIN,
-                    why="where features are dense the shape is hardly held in place: models with "
-                    "D of .72 to .84 cost a thousandth more than those with .75 for all",
+                    why="where features are dense the shape is hardly held in place: D from .72 to "
+                    ".84 costs at most a few thousandths more than .75 throughout",
                 ),
             )
         )

@@ -101,9 +101,8 @@ class PhaseDiagram(Experiment):
             computed = computed_phases(density, importance, features)
             values[_quantity(features)] = float(np.mean(trained == computed))
             for title, found in (("trained", trained), ("computed", computed)):
-                drawn[f"n = {features}, {title}"] = list(
-                    zip(density.tolist(), importance.tolist(), found.tolist(), strict=True)
-                )
+                cells = np.stack([density, importance, found], axis=1)
+                drawn[f"n = {features}, {title}"] = [tuple(cell) for cell in cells.tolist()]
         return Measurement(
             values=values,
             figures=(
