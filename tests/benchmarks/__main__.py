@@ -30,7 +30,7 @@ python -m tests.benchmarks quality STORE SITE [flags]
 
 What dictionaries are worth beside the peers' at equal steps: `tests.benchmarks.quality`.
 
-python -m tests.benchmarks dashboards
+python -m tests.benchmarks dashboards [STORE DICTIONARY]
 
 Units a second of `interp extract` beside SAEDashboard: `tests.benchmarks.dashboards`.
 
@@ -82,8 +82,8 @@ def main(names: list[str]) -> int:
         return beside.main(names[1:])
     if names[:1] == ["quality"]:
         return quality.main(names[1:])
-    if names == ["dashboards"]:
-        dashboards.main()
+    if names[:1] == ["dashboards"]:
+        dashboards.main(names[1:])
         return 0
     if names == ["gpu"]:
         gpu.main()

@@ -1,12 +1,19 @@
 """Units a second beside SAEDashboard, on one SAE and one set of tokens.
 
-Both make everything they show of a unit. Theirs runs its small model over the tokens, as it always
-does; ours reads activations that were captured, and measures all latents and the controls.
+python -m tests.benchmarks dashboards
+python -m tests.benchmarks dashboards STORE DICTIONARY
+
+Both make everything they show of a unit. Theirs runs its model over the tokens, for each 256
+latents anew, as it always does; ours reads activations that were captured, once for all, and
+measures all latents and the controls. The first form has a small made-up model; the second the
+store's own, which must be of Llama's architecture, and a dictionary of its residual stream (their
+folders).
 """
 
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +23,10 @@ from torch import Tensor
 
 from interp.features import ExtractConfig, extract
 from interp.features.bases import DictionaryBasis
-from interp.sae import JumpReLU, Origin
-from interp.store import Site
+from interp.models import load_model
+from interp.sae import Dictionary, JumpReLU, Origin, load_dictionary
+from interp.store import ActivationStore, Site
+from interp.workspace import Workspace
 from tests.benchmarks.peers import worker
 from tests.stores import make_store
 
@@ -40,8 +49,35 @@ class Lens:
         return residual @ self._matrix
 
 
-def main(features: int = 32) -> None:
-    """Time both and print the ratio; ``features`` is how many of theirs are made."""
+def main(arguments: Sequence[str] = ()) -> None:
+    """Time both and print the ratio."""
+    if arguments:
+        real(*map(Path, arguments))
+    else:
+        toy()
+
+
+def real(path: Path, dictionary: Path, features: int = 256) -> None:
+    """Beside each other on a captured store; ``features`` is how many of theirs are made."""
+    store, sae = ActivationStore.open(path), load_dictionary(dictionary)
+    site = store.site(sae.origin.site)
+    source = Workspace.at(path.parent.parent).model(store.model)
+    with tempfile.TemporaryDirectory() as name:
+        folder, whole = Path(name), len(store.tokens) // CONTEXT
+        tokens = store.tokens[: whole * CONTEXT].astype(np.int64).reshape(-1, CONTEXT)
+        np.save(folder / "tokens.npy", tokens)
+        _write(folder / "sae.npz", sae, features)
+        model = load_model(str(source))
+        start = time.perf_counter()
+        extract([DictionaryBasis(sae, "sae")], store, model=model, out=folder / "out")
+        ours = sae.n_latents / (time.perf_counter() - start)
+        with worker("dashboard", name, str(source), f"blocks.{site.layer}.hook_resid_post") as peer:
+            theirs = features / peer("dashboard")
+    _say(ours, sae.n_latents, theirs, features, store.rows)
+
+
+def toy(features: int = 128) -> None:
+    """Beside each other on a small model; ``features`` is how many of theirs are made."""
     with tempfile.TemporaryDirectory() as name, worker("dashboard", name) as peer:
         folder = Path(name)
         draw = np.random.default_rng(0)
@@ -50,9 +86,7 @@ def main(features: int = 32) -> None:
         peer("activations")
         rows = np.load(folder / "activations.npy")
         basis = _basis(rows)
-        made = basis.dictionary
-        arrays = {n: getattr(made, n).numpy() for n in ("W_enc", "b_enc", "W_dec", "b_dec")}
-        np.savez(folder / "sae.npz", **arrays, threshold=made.threshold.numpy(), features=features)
+        _write(folder / "sae.npz", basis.dictionary, features)
         store = make_store(
             folder / "store",
             activations={SITE: rows},
@@ -68,10 +102,21 @@ def main(features: int = 32) -> None:
         extract([basis], store, model=lens, config=config, out=folder / "out")
         ours = LATENTS / (time.perf_counter() - start)
         theirs = features / peer("dashboard")
+    _say(ours, LATENTS, theirs, features, PROMPTS * CONTEXT)
+
+
+def _write(path: Path, sae: Dictionary, features: int) -> None:
+    """What the peer makes a JumpReLU SAE of."""
+    arrays = {n: getattr(sae, n).numpy() for n in ("W_enc", "b_enc", "W_dec", "b_dec")}
+    threshold = np.broadcast_to(sae.threshold.numpy(), sae.n_latents)
+    np.savez(path, **arrays, threshold=threshold, features=features)
+
+
+def _say(ours: float, latents: int, theirs: float, features: int, tokens: int) -> None:
     sys.stdout.write(
-        f"interp extract: {ours:.1f} units/s (all {LATENTS} and the controls); SAEDashboard: "
+        f"interp extract: {ours:.1f} units/s (all {latents:,} and the controls); SAEDashboard: "
         f"{theirs:.2f} units/s ({features} of them); {ours / theirs:.1f} times as fast, "
-        f"{PROMPTS * CONTEXT:,} tokens\n"
+        f"{tokens:,} tokens\n"
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from interp.errors import ConfigError, DataError
-from interp.lab.toys.computation import Computation, primary_share
+from interp.lab.toys.computation import Computation, living, monosemantic, primary_share
 from interp.lab.toys.fitting import evaluate, fit
 from interp.lab.toys.sampling import (
     anticorrelated_pairs,
@@ -65,16 +65,18 @@ def test_a_density_that_is_no_share_is_refused(density):
         check_density(0.5, density)
 
 
+@pytest.mark.parametrize("hidden", ["relu", "linear"])
 @pytest.mark.parametrize("kind", ["relu", "linear"])
-def test_the_model_is_the_formula(kind):
-    model = Superposition(3, 5, 2, seed=1, activation=kind)
+def test_the_model_is_the_formula(kind, hidden):
+    model = Superposition(3, 5, 2, seed=1, activation=kind, hidden_activation=hidden)
     torch.nn.init.normal_(model.b, generator=generator())
     x = torch.randn(3, 7, 5, generator=generator(2))
     given = model(x).detach().numpy()
     for i in range(3):
         W, b = (tensor[i].detach().double().numpy() for tensor in (model.W, model.b))
         for row in range(7):
-            wanted = W.T @ (W @ x[i, row].double().numpy()) + b
+            inner = W @ x[i, row].double().numpy()
+            wanted = W.T @ (np.maximum(inner, 0) if hidden == "relu" else inner) + b
             wanted = np.maximum(wanted, 0) if kind == "relu" else wanted
             np.testing.assert_allclose(given[i, row], wanted, rtol=1e-4, atol=1e-5)
 
@@ -102,6 +104,13 @@ def test_computation_is_the_formula():
             np.testing.assert_allclose(given[i, row], wanted, rtol=1e-4, atol=1e-5)
     shares = primary_share(torch.tensor([[[3.0, -1.0], [0.0, 0.0]]]))
     np.testing.assert_allclose(shares, [[0.75, 0.0]])
+
+
+def test_monosemantic_neurons_are_counted_among_the_living():
+    W = torch.tensor([[[3.0, -1, 0], [1, 1, 1], [0, 0, 0.2]], [[0, 0, -1], [0, 2, 0], [0, 0, 0]]])
+    assert living(W).tolist() == [[True, True, False], [True, True, False]]
+    assert monosemantic(W) == [0.5, 1.0]
+    assert np.isnan(monosemantic(torch.zeros(1, 2, 3))).all()
 
 
 def test_dimensionality_of_known_geometries():

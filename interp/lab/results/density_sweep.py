@@ -2,9 +2,8 @@
 
 1. Train 100 features of falling importance through 40 hidden ReLU neurons, target |x|, at one
    density after another (`toys.computation`).
-2. A neuron is monosemantic when one feature has most of its input weights:
-   max_i |w_i| / Σ_i |w_i| > ½. Neurons whose weights are all below a tenth of the model's largest
-   are dead and not counted.
+2. A neuron is monosemantic when one feature has most of its input weights
+   (`toys.computation.monosemantic`).
 3. Dense, all neurons should be monosemantic, sparse none, and in between the fewer the sparser.
 
 The quick form trains for 8,000 steps: after 4,000 the dense model had not settled (92.5 % of its
@@ -17,13 +16,13 @@ from typing import Any
 
 import torch
 from einops import repeat
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy.stats import spearmanr
 from torch import Tensor
 
 from interp.errors import ConfigError
 from interp.lab.result import Effort, Expected, Experiment, Figure, Measurement
-from interp.lab.toys.computation import Computation, primary_share
+from interp.lab.toys.computation import Computation, living, monosemantic
 from interp.lab.toys.fitting import fit
 from interp.lab.toys.sampling import check_density, independent
 from interp.progress import Progress, silent
@@ -92,11 +91,7 @@ class DensitySweep(Experiment):
             progress=progress,
         )
         W = model.W_in.detach()
-        alive = living(W)
-        shares = [
-            float((own[some] > 0.5).double().mean()) if some.any() else float("nan")
-            for own, some in zip(primary_share(W), alive, strict=True)
-        ]
+        alive, shares = living(W), monosemantic(W)
         follows: Any = spearmanr(DENSITIES, shares)
         return Measurement(
             values={
@@ -127,12 +122,6 @@ class DensitySweep(Experiment):
                 ),
             ),
         )
-
-
-def living(W: Float[Tensor, "model hidden feature"]) -> Bool[Tensor, "model hidden"]:
-    """Which neurons have a weight above a tenth of their model's largest."""
-    size = W.abs().amax(dim=2)
-    return size > 0.1 * size.amax(dim=1, keepdim=True)
 
 
 def _cells(W: Float[Tensor, "hidden feature"]) -> list[tuple[float, ...]]:

@@ -9,7 +9,7 @@ The hidden ReLU gives the neurons a privileged basis, so each can be called mono
 
 import torch
 from einops import einsum
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
@@ -67,3 +67,18 @@ def primary_share(
     """How monosemantic each neuron is: max_i |w_i| / Σ_i |w_i| of its input weights, 0 if none."""
     size = W.double().abs()
     return size.amax(dim=2) / size.sum(dim=2).clamp_min(1e-12)
+
+
+@torch.no_grad()
+def living(W: Float[Tensor, "instance hidden feature"]) -> Bool[Tensor, "instance hidden"]:
+    """Which neurons have an input weight above a tenth of their instance's largest."""
+    size = W.abs().amax(dim=2)
+    return size > 0.1 * size.amax(dim=1, keepdim=True)
+
+
+def monosemantic(W: Float[Tensor, "instance hidden feature"]) -> list[float]:
+    """The share of each instance's living neurons whose `primary_share` is above ½."""
+    return [
+        float((own[some] > 0.5).double().mean()) if some.any() else float("nan")
+        for own, some in zip(primary_share(W), living(W), strict=True)
+    ]

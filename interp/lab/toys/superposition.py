@@ -2,7 +2,8 @@
 
 Elhage et al. 2022, "Toy Models of Superposition": n sparse features through m < n hidden numbers,
 
-    h = W x,   x' = ReLU(Wᵀ h + b)   (or without the ReLU: the linear model)
+    h = W x,   x' = ReLU(Wᵀ h + b)   (or without the ReLU: the linear model;
+                                      or h = ReLU(W x): a privileged basis)
     loss = E Σ_i I_i (x_i - x'_i)²
 
 Instances share nothing but the clock: Adam treats every number alone, so each is trained exactly
@@ -35,6 +36,7 @@ class Superposition(HookedRootModule):
         *,
         seed: int = 0,
         activation: Literal["relu", "linear"] = "relu",
+        hidden_activation: Literal["relu", "linear"] = "linear",
     ) -> None:
         """Xavier-normal weights and zero biases.
 
@@ -56,7 +58,7 @@ class Superposition(HookedRootModule):
         scale = (2 / (features + hidden)) ** 0.5
         self.W = nn.Parameter(scale * torch.randn(instances, hidden, features, generator=draw))
         self.b = nn.Parameter(torch.zeros(instances, features))
-        self.activation = activation
+        self.activation, self.hidden_activation = activation, hidden_activation
         self.hook_hidden = HookPoint()
         self.hook_out = HookPoint()
         self.setup()
@@ -68,6 +70,8 @@ class Superposition(HookedRootModule):
         hidden = einsum(
             x, self.W, "instance batch feature, instance hidden feature -> instance batch hidden"
         )
+        if self.hidden_activation == "relu":
+            hidden = torch.relu(hidden)
         back = einsum(
             self.hook_hidden(hidden),
             self.W,

@@ -42,8 +42,8 @@ class Contest:
     """Time that each contestant may spend in its own steps."""
     steps: int = 20
     """Steps after which all are compared at equal steps."""
-    batches: int = 16
-    """How many different batches there are."""
+    batches: int = 256
+    """How many different batches there are; with fewer than steps, rows are seen again."""
     threads: int = 0
     """Threads of each contestant; 0 for as many as there are processors."""
 
@@ -138,7 +138,9 @@ def given(
     """The settings as contestants read them; the rows, as they are to be used, lie in files."""
     np.save(place / "train.npy", train)
     np.save(place / "heldout.npy", heldout)
-    spread = float(np.square(train - train.mean(axis=0)).sum(axis=1).mean())
+    mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
+    parts = (train[i : i + settings.batch] for i in range(0, len(train), settings.batch))
+    spread = sum(float(np.square(part - mean).sum(dtype=np.float64)) for part in parts) / len(train)
     return {
         **asdict(settings),
         "threads": settings.threads or os.cpu_count(),
@@ -156,10 +158,13 @@ def _given(settings: Contest, place: Path) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     features = rng.standard_normal((FEATURES, settings.d_in), dtype=np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
-    rows = [planted(rng, features, settings.batch) for _ in range(settings.batches)]
-    train, heldout = np.concatenate(rows), planted(rng, features, 4096)
-    scale = np.float32(settings.d_in**0.5 / np.linalg.norm(train, axis=1).mean())
-    return given(settings, place, train * scale, heldout * scale)
+    train = np.empty((settings.batches * settings.batch, settings.d_in), np.float32)
+    for start in range(0, len(train), settings.batch):
+        train[start : start + settings.batch] = planted(rng, features, settings.batch)
+    heldout = planted(rng, features, 4096)
+    scale = np.float32(settings.d_in**0.5 / np.sqrt(np.einsum("rd,rd->r", train, train)).mean())
+    train *= scale
+    return given(settings, place, train, heldout * scale)
 
 
 def planted(rng: np.random.Generator, features: np.ndarray, rows: int) -> np.ndarray:
