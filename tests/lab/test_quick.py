@@ -23,6 +23,7 @@ NOT_REPRODUCED = {
     "one-sentence": {"movement in ten latents", "tiny: loss on other text, rise"},
     "phase-diagram": {"cells in the computed phase, n=3 m=2"},
     "planted-recovery": {"MCC"},
+    "privileged-basis": {"monosemantic neurons, most of density .08 down"},
     "scaling-laws": {
         "exponent of N, both together",
         "steps in width and k that lower 1 - FVE",
