@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Do it and return the result."""
     from interp.errors import ConfigError, UnknownName
     from interp.evaluate import candidate, compare, table, variants
+    from interp.evaluate.spurious import crossed_labels
     from interp.features.find import finished_dictionaries
     from interp.features.fitted_files import fitted_bases, load_basis
     from interp.lab.planted_store import JOB
@@ -120,6 +121,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "--absorption reads words with the model at one site; leave out --no-model, and name "
             "a site alone"
         )
+    if args.spurious:
+        crossed_labels(store, seed=args.seed)  # refuses before anything is computed
     frozen = [name for name in finished if "frozen" in name.split("-") and name not in wanted]
     groups: dict[str, list[Candidate]] = {}  # of one reading, by what is written
     for name in [*wanted, *frozen]:

@@ -128,13 +128,7 @@ def remove_spurious(
         UnknownName: no such site.
     """
     check_removable(bases, ns, windows)
-    examples = choose(store, windows, seed)
-    crossed = crossings(labels_of(store, examples), examples)
-    if not crossed:
-        raise DataError(
-            f"no domain and language of store {store.name} cross in {LEAST} training and {LEAST} "
-            "held-out documents each way, so none can mislead a probe; capture more documents"
-        )
+    examples, crossed = crossed_labels(store, windows, seed)
     x = window_means(bases[0].site, store, examples, Part(progress, 0, len(bases) + 1))
     pairs = [_pair(*names, *labels, x, examples) for names, labels in crossed.items()]
     judges = [_Judge(pair, x, examples, seed) for pair in pairs]
@@ -151,6 +145,24 @@ def remove_spurious(
         directions = basis.directions().float().cpu().numpy()
         found += [judge(basis, z, directions, n) for judge in judges for n in ns]
     return found
+
+
+def crossed_labels(
+    store: ActivationStore, windows: int = 4096, seed: int = 0
+) -> tuple[Examples, Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]]]:
+    """The windows of a store and the pairs of its labels that can mislead; reads no activations.
+
+    Raises:
+        DataError: no domain and language cross in enough documents.
+    """
+    examples = choose(store, windows, seed)
+    crossed = crossings(labels_of(store, examples), examples)
+    if not crossed:
+        raise DataError(
+            f"no domain and language of store {store.name} cross in {LEAST} training and {LEAST} "
+            "held-out documents each way, so none can mislead a probe; capture more documents"
+        )
+    return examples, crossed
 
 
 def crossings(
