@@ -70,8 +70,9 @@ def _convert(cls: type, key: str, hint: Any, value: Any) -> Any:
         if value not in args:
             raise UnknownName(f"value of {cls.__name__}.{key}", str(value), map(str, args))
         return value
-    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return from_dict(typing.cast("type[Any]", hint), typing.cast("Mapping[str, Any]", value))
+    nested = bool(dataclasses.is_dataclass(hint))  # bool: no narrowing of what follows
+    if nested and isinstance(value, Mapping):
+        return from_dict(hint, typing.cast("Mapping[str, Any]", value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     wrong_bool = isinstance(value, bool) and hint is not bool

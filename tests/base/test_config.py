@@ -31,6 +31,21 @@ class Example(Base):
             raise ConfigError("rate must be positive")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    inner: Base | None = None
+    """A config within a config."""
+
+
+def test_a_config_within_a_config_comes_back():
+    for config in (Holder(), Holder(inner=Base(seed=4))):
+        assert from_dict(Holder, to_dict(config)) == config
+    with pytest.raises(UnknownName, match="did you mean: seed"):
+        from_dict(Holder, {"inner": {"sede": 4}})
+    with pytest.raises(ConfigError, match=r"Holder\.inner must be Base, got 4"):
+        from_dict(Holder, {"inner": 4})
+
+
 def test_round_trip_through_plain_values():
     config = Example(rate=2.0, width=7, sizes=(3, 4), seed=9)
     plain = to_dict(config)

@@ -104,8 +104,8 @@ class PrivilegedBasis(Experiment):
         )
         losses = evaluate(model, sample, weights, seed=seed, rows=JUDGED_ROWS)
         best = rearrange(losses, "(density r) -> density r", r=self.restarts).argmin(dim=1)
-        W = rearrange(model.W.detach(), "(density r) m n -> density r m n", r=self.restarts)
-        W = W[torch.arange(len(DENSITIES)), best]
+        each_W = rearrange(model.W.detach(), "(density r) m n -> density r m n", r=self.restarts)
+        W = each_W[torch.arange(len(DENSITIES)), best]
         shares = dict(zip(DENSITIES, monosemantic(W), strict=True))
         return Measurement(
             values={
