@@ -18,7 +18,8 @@ EXAMPLE = """\
   interp evaluate smollm2-135m resid_post.9 batchtopk-4608-k32-s0 --windows 64
   interp evaluate smollm2-135m resid_post.4+resid_post.9        # crosscoders of both
   interp evaluate base+tuned resid_post.9                       # crosscoders of two models
-  interp evaluate shakespeare-1l mlp_post.0 --no-model --probe --shared"""
+  interp evaluate shakespeare-1l mlp_post.0 --no-model --probe --shared
+  interp evaluate planted planted        # made by interp plant: how much of the truth was found"""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -176,10 +176,9 @@ def truths(
     from interp.sae import load_dictionary
 
     planted, _ = planted_in(store)
-    batches = heldout_rows(store)
     directions = planted.directions.numpy()
     found = {
-        name: judge(load_dictionary(path), directions, batches)
+        name: judge(load_dictionary(path), directions, heldout_rows(store))
         for name, path in dictionaries.items()
     }
     say(args, f"\nthe truth: {planted.config.features:,} planted features, held-out rows")

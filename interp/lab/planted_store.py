@@ -7,6 +7,7 @@ stored: `planted_codes` draws them again.
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,17 +131,18 @@ def planted_in(store: ActivationStore) -> tuple[Planted, PlantConfig]:
     """The world that a planted store's rows are of, and how they were written.
 
     Raises:
+        ConfigError: the manifest names settings that a world cannot have.
         DataError: the store was not planted.
     """
     record = store.manifest.provenance
-    if record.get("job") != JOB:
+    settings = dict(record.get("config", {}))
+    if record.get("job") != JOB or "world" not in settings:
         raise DataError(f"the true features of {store.name} are not known: it was not planted")
-    settings = dict(record["config"])
     world = from_dict(PlantedConfig, settings.pop("world"))
     return Planted(world), from_dict(PlantConfig, settings)
 
 
-def heldout_rows(store: ActivationStore, *, most: int = 100_000) -> list[Rows]:
+def heldout_rows(store: ActivationStore, *, most: int = 50_000) -> Iterator[Rows]:
     """Held-out rows of a planted store, run by run, with their true codes.
 
     Args:
@@ -152,12 +154,10 @@ def heldout_rows(store: ActivationStore, *, most: int = 100_000) -> list[Rows]:
     """
     planted, config = planted_in(store)
     runs = [n for n, document in enumerate(store.documents) if document.heldout]
-    found: list[Rows] = []
     for run in runs[: -(-most // RUN_ROWS)]:
         rows, codes = _run(planted, config, run)
         count = store.documents[run].rows
-        found.append((rows[:count], codes[:count]))
-    return found
+        yield rows[:count], codes[:count]
 
 
 def planted_codes(
