@@ -81,7 +81,7 @@ TINY = {
         "rows": 2000,
     },
     "plateau": {"features": 16, "hidden": 4, "models": 2, "steps": 400, "batch": 128, "lr": 0.03},
-    "privileged-basis": {"steps": 400, "batch": 128, "restarts": 4, "lr": 0.03},
+    "privileged-basis": {"steps": 800, "batch": 128, "restarts": 8, "lr": 0.02},
     "progress-measures": MODULAR,
     "seed-stability": {
         "features": 16,
@@ -192,8 +192,8 @@ MUST_HOLD = {
     "planted-recovery": {"MMCS": (0.8, 1), "MMCS of random directions": (0.3, 0.65)},
     "plateau": {"D*": (0.4, 0.7)},
     "privileged-basis": {
-        "monosemantic neurons, least of density 1/2 up": (0.6, 1),
-        "monosemantic neurons, most of density .08 down": (0, 0.4),
+        "monosemantic neurons, least of density 1/2 up": (0.4, 1),
+        "monosemantic neurons, most of density .08 down": (0, 0.2),
     },
     "progress-measures": {
         "test accuracy": (0.3, 1),
