@@ -30,7 +30,7 @@ from interp.lab.result import Effort, Expected, Experiment, Figure, Measurement
 from interp.lab.toys.fitting import evaluate, fit
 from interp.lab.toys.sampling import independent
 from interp.lab.toys.superposition import Superposition, dimensionality, represented
-from interp.progress import Progress, silent
+from interp.progress import Part, Progress, silent
 
 FEATURES = 8
 WITHIN = 0.04
@@ -107,11 +107,7 @@ class Fractions(Experiment):
         values: dict[str, float] = {}
         drawn: dict[str, list[tuple[float, ...]]] = {}
         for number, (name, shape) in enumerate(SHAPES.items()):
-
-            def told(done: int, total: int, note: str = "", number: int = number) -> None:
-                progress(number * total + done, len(SHAPES) * total, note)
-
-            W = self._best(shape, seed, told)
+            W = self._best(shape, seed, Part(progress, number, len(SHAPES)))
             shares = dimensionality(W[None])[0]
             n, m, _ = shape
             values |= {

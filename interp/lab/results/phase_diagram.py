@@ -29,7 +29,7 @@ from interp.lab.result import Effort, Expected, Experiment, Figure, Measurement
 from interp.lab.toys.fitting import fit
 from interp.lab.toys.sampling import check_density, independent
 from interp.lab.toys.superposition import Superposition, cosines, represented
-from interp.progress import Progress, silent
+from interp.progress import Part, Progress, silent
 
 PHASES = ("none of these", "last left out", "another left out", "last shares", "others share")
 FEATURES = (2, 3)
@@ -93,11 +93,8 @@ class PhaseDiagram(Experiment):
         values: dict[str, float] = {}
         drawn: dict[str, list[tuple[float, ...]]] = {}
         for number, features in enumerate(FEATURES):
-
-            def told(done: int, total: int, note: str = "", number: int = number) -> None:
-                progress(number * total + done, len(FEATURES) * total, note)
-
-            trained = self._trained(density, importance, features, seed, told)
+            part = Part(progress, number, len(FEATURES))
+            trained = self._trained(density, importance, features, seed, part)
             computed = computed_phases(density, importance, features)
             values[_quantity(features)] = float(np.mean(trained == computed))
             for title, found in (("trained", trained), ("computed", computed)):
