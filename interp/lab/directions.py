@@ -1,7 +1,8 @@
 """Unit directions pushed apart, or together, towards one coherence.
 
 Minimises Σ_{i≠j} (v_i · v_j - c)² over unit vectors by Adam, rows returned to the sphere after each
-step; the Gram matrix is taken a block of rows at a time, so memory grows with one block.
+step. With V of unit rows the gradient is 4 (V VᵀV - c 11ᵀV - (1 - c) V), whose products are with a
+matrix as wide as the rows, not with that of all pairs. Pairs are looked at once, at the end.
 
 Few and small steps, as SynthSAEBench takes: the sum is least for any evenly spread set, opposite
 pairs included, and Adam's steps of equal size in each coordinate lead there. (2,048 directions in
@@ -39,10 +40,10 @@ def spread_out(
     rows.requires_grad_()
     optimizer = torch.optim.Adam([rows], lr=lr)
     for _ in range(steps):
-        rows.grad = torch.cat([4 * excess @ rows for excess in _excess(rows, coherence)])
+        rows.grad = _gradient(rows, coherence)
         optimizer.step()
         rows /= rows.norm(dim=1, keepdim=True)
-    if steps and any(bool((excess.abs() > _SAME).any()) for excess in _excess(rows, 0.0)):
+    if steps and any(bool((block.abs() > _SAME).any()) for block in _cosines(rows)):
         raise DataError(
             f"after {steps} steps of {lr} two directions lie on one line, |cos| above {_SAME}; "
             "take fewer or smaller steps"
@@ -50,11 +51,16 @@ def spread_out(
     return rows.detach()
 
 
-def _excess(
+def _gradient(
     rows: Float[Tensor, "feature d_in"], coherence: float
-) -> Iterator[Float[Tensor, "block feature"]]:
-    """Cosines beyond the wanted one, a block of rows at a time; 0 of a row with itself."""
+) -> Float[Tensor, "feature d_in"]:
+    """Of the sum over pairs, by unit rows."""
+    return 4 * (rows @ (rows.T @ rows) - coherence * rows.sum(dim=0) - (1 - coherence) * rows)
+
+
+def _cosines(rows: Float[Tensor, "feature d_in"]) -> Iterator[Float[Tensor, "block feature"]]:
+    """Cosines of unit rows with all, a block of rows at a time; 0 of a row with itself."""
     for start in range(0, len(rows), _BLOCK):
-        excess = rows[start : start + _BLOCK] @ rows.T - coherence
-        excess[torch.arange(len(excess)), torch.arange(start, start + len(excess))] = 0
-        yield excess
+        block = rows[start : start + _BLOCK] @ rows.T
+        block[torch.arange(len(block)), torch.arange(start, start + len(block))] = 0
+        yield block
