@@ -171,16 +171,20 @@ def truths(
     args: argparse.Namespace, store: "ActivationStore", dictionaries: dict[str, Path]
 ) -> dict[str, Any]:
     """How much of what was planted the dictionaries of a planted store found."""
-    from interp.evaluate.truth import judge
+    from interp.evaluate.truth import Truth, judge
     from interp.lab.planted_store import heldout_rows, planted_in
     from interp.sae import load_dictionary
 
-    planted, _ = planted_in(store)
-    directions = planted.directions.numpy()
-    found = {
-        name: judge(load_dictionary(path), directions, heldout_rows(store))
-        for name, path in dictionaries.items()
-    }
+    with bar("directions", "steps", args) as progress:
+        planted, config = planted_in(store, progress)
+        directions = planted.directions.numpy()
+    found: dict[str, Truth] = {}
+    with bar("truth", "dictionaries", args) as progress:
+        for number, (name, path) in enumerate(dictionaries.items()):
+            progress(number, len(dictionaries), name)
+            batches = heldout_rows(store, planted, config)
+            found[name] = judge(load_dictionary(path), directions, batches)
+        progress(len(dictionaries), len(dictionaries))
     say(args, f"\nthe truth: {planted.config.features:,} planted features, held-out rows")
     rows: list[dict[str, Any]] = [
         {

@@ -53,10 +53,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         changed["seed"] = args.world_seed
     if shape := _given(Tree, args):
         changed["tree"] = replace(world.tree or Tree(), **shape)
-    planted = Planted(replace(world, **changed))
     config = read_config(PlantConfig, args)
     out = Workspace.at(args.workspace).store(args.out or args.world)
-    with bar(f"plant {args.world}", "rows", args) as progress:
+    with bar("directions", "steps", args) as steps, bar("plant", "rows", args) as progress:
+        planted = Planted(replace(world, **changed), steps)
         store = plant(planted, out, config, progress=progress)
     heldout = int(store.heldout.sum())
     say(

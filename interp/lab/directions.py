@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import DataError
+from interp.progress import Progress, silent
 
 _BLOCK = 2048
 _SAME = 0.95
@@ -23,7 +24,12 @@ _SAME = 0.95
 
 @torch.no_grad()
 def spread_out(
-    directions: Float[Tensor, "feature d_in"], coherence: float, *, steps: int, lr: float
+    directions: Float[Tensor, "feature d_in"],
+    coherence: float,
+    *,
+    steps: int,
+    lr: float,
+    progress: Progress = silent,
 ) -> Float[Tensor, "feature d_in"]:
     """Directions whose pairwise cosines are nearer to ``coherence``.
 
@@ -32,6 +38,7 @@ def spread_out(
         coherence: the cosine wanted between any two.
         steps: Adam steps.
         lr: their learning rate.
+        progress: told the steps done.
 
     Raises:
         DataError: two directions became one.
@@ -39,10 +46,11 @@ def spread_out(
     rows = directions / directions.norm(dim=1, keepdim=True)
     rows.requires_grad_()
     optimizer = torch.optim.Adam([rows], lr=lr)
-    for _ in range(steps):
+    for step in range(steps):
         rows.grad = _gradient(rows, coherence)
         optimizer.step()
         rows /= rows.norm(dim=1, keepdim=True)
+        progress(step + 1, steps)
     if steps and any(bool((block.abs() > _SAME).any()) for block in _cosines(rows)):
         raise DataError(
             f"after {steps} steps of {lr} two directions lie on one line, |cos| above {_SAME}; "

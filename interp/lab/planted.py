@@ -25,6 +25,7 @@ from torch import Tensor
 from interp.errors import ConfigError
 from interp.lab.directions import spread_out
 from interp.lab.tree import Tree
+from interp.progress import Progress, silent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +125,14 @@ WORLDS = {"easy": PlantedConfig(), "synth-sae-bench-v2": SYNTH_SAE_BENCH_V2}
 class Planted:
     """A world of known features, from which rows are drawn."""
 
-    def __init__(self, config: PlantedConfig) -> None:
-        """Take the settings; directions and the rest are made when first used."""
-        self.config = config
+    def __init__(self, config: PlantedConfig, progress: Progress = silent) -> None:
+        """Take the settings; directions and the rest are made when first used.
+
+        Args:
+            config: the settings.
+            progress: told the steps in which directions are moved apart.
+        """
+        self.config, self._progress = config, progress
 
     @cached_property
     def rates(self) -> Float[Tensor, " feature"]:
@@ -162,7 +168,13 @@ class Planted:
         """The unit direction of each feature."""
         config = self.config
         rows = torch.randn(config.features, config.d_in, generator=self._generator(2))
-        return spread_out(rows, config.coherence, steps=config.spread_steps, lr=config.spread_lr)
+        return spread_out(
+            rows,
+            config.coherence,
+            steps=config.spread_steps,
+            lr=config.spread_lr,
+            progress=self._progress,
+        )
 
     @cached_property
     def offset(self) -> Float[Tensor, " d_in"]:

@@ -127,8 +127,12 @@ def plant(
     return ActivationStore.open(folder)
 
 
-def planted_in(store: ActivationStore) -> tuple[Planted, PlantConfig]:
+def planted_in(store: ActivationStore, progress: Progress = silent) -> tuple[Planted, PlantConfig]:
     """The world that a planted store's rows are of, and how they were written.
+
+    Args:
+        store: the store.
+        progress: as for `Planted`.
 
     Raises:
         ConfigError: the manifest names settings that a world cannot have.
@@ -139,20 +143,20 @@ def planted_in(store: ActivationStore) -> tuple[Planted, PlantConfig]:
     if record.get("job") != JOB or "world" not in settings:
         raise DataError(f"the true features of {store.name} are not known: it was not planted")
     world = from_dict(PlantedConfig, settings.pop("world"))
-    return Planted(world), from_dict(PlantConfig, settings)
+    return Planted(world, progress), from_dict(PlantConfig, settings)
 
 
-def heldout_rows(store: ActivationStore, *, most: int = 50_000) -> Iterator[Rows]:
+def heldout_rows(
+    store: ActivationStore, planted: Planted, config: PlantConfig, *, most: int = 50_000
+) -> Iterator[Rows]:
     """Held-out rows of a planted store, run by run, with their true codes.
 
     Args:
         store: the store.
+        planted: the world it is of, as `planted_in` gives it.
+        config: how it was written.
         most: rows to stop after.
-
-    Raises:
-        DataError: the store was not planted.
     """
-    planted, config = planted_in(store)
     runs = [n for n, document in enumerate(store.documents) if document.heldout]
     for run in runs[: -(-most // RUN_ROWS)]:
         rows, codes = _run(planted, config, run)

@@ -10,7 +10,7 @@ from interp.lab.results.pentagon import is_pentagon
 from interp.lab.results.phase_diagram import (
     PHASES,
     computed_phases,
-    exact_losses,
+    expected_losses,
     trained_phases,
 )
 from interp.lab.toys.fitting import evaluate
@@ -91,10 +91,10 @@ def test_a_triangle_an_empty_model_and_two_left_out_are_no_phase():
     assert [PHASES[int(each)] for each in found] == ["none of these"] * 3
 
 
-def test_exact_losses_are_the_means_over_drawn_rows():
+def test_expected_losses_are_the_means_over_drawn_rows():
     model = Superposition(3, 3, 2, seed=2)
     density, importance = torch.tensor([0.9, 0.4, 0.1]), torch.tensor([[1.0, 1, 3]] * 3)
-    found = exact_losses(model, density, importance, seed=0, rows=4000)
+    found = expected_losses(model, density, importance, seed=0, rows=4000)
     sample = independent(density[:, None].expand(-1, 3).contiguous())
     drawn = evaluate(model, sample, importance, seed=1, rows=400_000)
     torch.testing.assert_close(found, drawn, rtol=0.02, atol=0)

@@ -6,7 +6,7 @@ import pytest
 
 from interp.cli import main
 from interp.errors import DataError
-from interp.lab.planted import Planted, PlantedConfig
+from interp.lab.planted import PlantedConfig
 from interp.lab.planted_store import heldout_rows, planted_in
 from interp.lab.tree import Tree
 from interp.store import ActivationStore
@@ -64,14 +64,14 @@ def test_every_number_of_the_world_is_a_flag(workspace, capsys):
 def test_heldout_rows_are_those_of_the_store(workspace, capsys):
     made = result(capsys, "plant", "easy", *SMALL)
     store = ActivationStore.open(made["path"])
-    batches = list(heldout_rows(store))
+    planted, config = planted_in(store)
+    batches = list(heldout_rows(store, planted, config))
     assert sum(len(rows) for rows, _ in batches) == made["heldout_rows"]
     stored = next(block for _, block in store.blocks("planted", split="heldout"))
     assert stored[:1000] == pytest.approx(batches[0][0][:1000], abs=5e-3)
     rows, codes = batches[0]
-    assert Planted(planted_in(store)[0].config).directions.numpy().T.shape == (16, 24)
-    assert rows == pytest.approx(codes @ planted_in(store)[0].directions.numpy(), abs=1e-5)
-    assert len(list(heldout_rows(store, most=1))) == 1
+    assert rows == pytest.approx(codes @ planted.directions.numpy(), abs=1e-5)
+    assert len(list(heldout_rows(store, planted, config, most=1))) == 1
 
 
 def test_a_store_that_was_not_planted_has_no_known_truth(workspace, capsys, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from interp.errors import ConfigError, DataError
-from interp.lab.directions import spread_out
+from interp.lab.directions import _gradient, spread_out
 from interp.lab.planted import SYNTH_SAE_BENCH_V2, Planted, PlantedBatches, PlantedConfig
 from interp.lab.tree import Tree
 
@@ -138,6 +138,15 @@ def test_compensation_brings_rates_back():
     low = dataclasses.replace(config, tree=dataclasses.replace(tree, exclusive=False))
     _, codes = Planted(low).draw(40_000, seed=0)
     np.testing.assert_allclose((codes > 0).mean(axis=0)[:12], rates[:12], atol=0.012)
+
+
+@pytest.mark.parametrize("coherence", [0.0, 0.3])
+def test_the_gradient_is_that_of_the_sum_over_pairs(coherence):
+    rows = torch.randn(12, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    rows = (rows / rows.norm(dim=1, keepdim=True)).requires_grad_()
+    pairs = ((rows @ rows.T - coherence) * (1 - torch.eye(12, dtype=torch.float64))).square()
+    pairs.sum().backward()
+    torch.testing.assert_close(_gradient(rows.detach(), coherence), rows.grad)
 
 
 def test_directions_approach_the_wanted_coherence():

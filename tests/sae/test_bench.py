@@ -96,7 +96,8 @@ def test_peers_run_in_their_own_process_and_one_that_fails_says_why(tmp_path, mo
     assert (mean["trainer"], mean["l0"], mean["dead"]) == ("mean", 48, 0)
     assert mean["fve_steps"] == pytest.approx(0, abs=1e-9)
     assert broken["error"] == "RuntimeError: no such peer here"
-    assert told == [(0, 2, "topk: mean"), (1, 2, "topk: broken"), (2, 2, "")]
+    steps = [(0, 2, "making rows"), (0, 2, "topk: mean"), (1, 2, "topk: broken"), (2, 2, "")]
+    assert told == steps
 
 
 def test_the_verb_prints_a_table_and_writes_the_figures(tmp_path, monkeypatch, capsys) -> None:

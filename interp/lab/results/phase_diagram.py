@@ -140,7 +140,7 @@ class PhaseDiagram(Experiment):
             seed=seed,
             progress=progress,
         )
-        losses = exact_losses(model, each[:, 0], weights, seed=seed)
+        losses = expected_losses(model, each[:, 0], weights, seed=seed)
         best = rearrange(losses, "(cell r) -> cell r", r=self.restarts).argmin(dim=1)
         W = rearrange(model.W.detach(), "(cell r) m n -> cell r m n", r=self.restarts)
         return trained_phases(W[torch.arange(len(p)), best])
@@ -151,7 +151,7 @@ def _quantity(features: int) -> str:
 
 
 @torch.no_grad()
-def exact_losses(
+def expected_losses(
     model: Superposition,
     density: Float[Tensor, " instance"],
     importance: Float[Tensor, "instance feature"],
@@ -159,7 +159,7 @@ def exact_losses(
     seed: int,
     rows: int = 500,
 ) -> Float[Tensor, " instance"]:
-    """Expected losses: those of every set of active features, weighed by its probability.
+    """Mean losses over drawn values, of every set of active features, weighed by its probability.
 
     Rows drawn as for training would hardly ever have two active features where these are rare,
     and phases differ in nothing else.
