@@ -16,13 +16,11 @@ from typing import Any
 
 import torch
 from einops import repeat
-from jaxtyping import Float
 from scipy.stats import spearmanr
-from torch import Tensor
 
 from interp.errors import ConfigError
 from interp.lab.result import Effort, Expected, Experiment, Figure, Measurement
-from interp.lab.toys.computation import Computation, living, monosemantic
+from interp.lab.toys.computation import Computation, cells, living, monosemantic
 from interp.lab.toys.fitting import fit
 from interp.lab.toys.sampling import check_density, independent
 from interp.progress import Progress, silent
@@ -115,19 +113,10 @@ class DensitySweep(Experiment):
                     x="feature",
                     y="neuron, by its main feature",
                     series={
-                        f"{p:g}": _cells(each)
+                        f"{p:g}": cells(each)
                         for p, each in zip(DENSITIES, W[..., :SHOWN], strict=True)
                     },
                     slider="density",
                 ),
             ),
         )
-
-
-def _cells(W: Float[Tensor, "hidden feature"]) -> list[tuple[float, ...]]:
-    rows = W[W.abs().argmax(dim=1).argsort(stable=True)]
-    return [
-        (float(feature), float(neuron), round(float(value), 4))
-        for neuron, row in enumerate(rows)
-        for feature, value in enumerate(row)
-    ]

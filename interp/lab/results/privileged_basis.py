@@ -14,12 +14,10 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Float
-from torch import Tensor
 
 from interp.errors import ConfigError
 from interp.lab.result import Effort, Expected, Experiment, Figure, Measurement
-from interp.lab.toys.computation import monosemantic
+from interp.lab.toys.computation import cells, monosemantic
 from interp.lab.toys.fitting import evaluate, fit
 from interp.lab.toys.sampling import check_density, independent
 from interp.lab.toys.superposition import Superposition
@@ -131,19 +129,10 @@ class PrivilegedBasis(Experiment):
                     x="feature, by importance",
                     y="neuron, by its main feature",
                     series={
-                        f"{density:g}": _cells(own)
+                        f"{density:g}": cells(own)
                         for density, own in zip(DENSITIES, W, strict=True)
                     },
                     slider="density",
                 ),
             ),
         )
-
-
-def _cells(W: Float[Tensor, "hidden feature"]) -> list[tuple[float, ...]]:
-    rows = W[W.abs().argmax(dim=1).argsort(stable=True)]
-    return [
-        (float(feature), float(neuron), value)
-        for neuron, row in enumerate(rows.tolist())
-        for feature, value in enumerate(row)
-    ]

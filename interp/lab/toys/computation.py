@@ -82,3 +82,13 @@ def monosemantic(W: Float[Tensor, "instance hidden feature"]) -> list[float]:
         float((own[some] > 0.5).double().mean()) if some.any() else float("nan")
         for own, some in zip(primary_share(W), living(W), strict=True)
     ]
+
+
+def cells(W: Float[Tensor, "hidden feature"]) -> list[tuple[float, ...]]:
+    """Input weights as (feature, neuron, weight), neurons in the order of their main features."""
+    rows = W[W.abs().argmax(dim=1).argsort(stable=True)]
+    return [
+        (float(feature), float(neuron), round(float(value), 4))
+        for neuron, row in enumerate(rows)
+        for feature, value in enumerate(row)
+    ]
