@@ -24,6 +24,7 @@ from torch import Tensor
 
 from interp.errors import ConfigError
 from interp.lab.directions import spread_out
+from interp.lab.drawing import Active, Odds
 from interp.lab.tree import Tree
 from interp.progress import Progress, silent
 
@@ -184,55 +185,68 @@ class Planted:
 
     @cached_property
     def _correlation(self) -> tuple[Float[Tensor, " feature"], Float[Tensor, "feature rank"]]:
-        """What erfc takes given z, as start + slope z; F shrunk so that ‖F_i‖² stays below 1."""
+        """What Φ takes given z, as start + slope z; F shrunk so that ‖F_i‖² stays below 1."""
         shape = (self.config.features, self.config.rank)
         factor = self.config.correlation * torch.randn(shape, generator=self._generator(4))
-        largest = float(factor.square().sum(dim=1).max())
-        factor *= min(1.0, (0.99 / max(largest, 1e-12)) ** 0.5)
-        own = (2 * (1 - factor.square().sum(dim=1))).sqrt()
-        return -torch.special.ndtri(self.drawn_rates) / own, -factor / own[:, None]
+        squares = factor.square().sum(dim=1)
+        shrunk = min(1.0, 0.99 / max(float(squares.max()), 1e-12))
+        own = (1 - shrunk * squares).sqrt()
+        return torch.special.ndtri(self.drawn_rates) / own, shrunk**0.5 * factor / own[:, None]
 
-    @torch.no_grad()
-    def codes(self, rows: int, generator: torch.Generator) -> Float[Tensor, "row feature"]:
-        """Values of every feature, drawn anew."""
+    @cached_property
+    def _odds(self) -> Odds:
+        """The same as `interp.lab.drawing` takes it."""
+        start, slope = (part.numpy() for part in self._correlation)
         tree = self.config.tree
-        doubled = 2 * self.drawn_rates
-        if self.config.rank:
-            # 2 Φ(a) = erfc(-a/√2), exact where rates are small.
-            start, slope = self._correlation
-            z = torch.randn(rows, self.config.rank, generator=generator)
-            doubled = torch.addmm(start, z, slope.T).erfc_()
-        active = torch.rand(rows, self.config.features, generator=generator).mul_(2) < doubled
-        if tree is not None:
-            tree.gate(active, generator)
-        codes = torch.zeros(active.shape)
-        _, feature = where = active.nonzero(as_tuple=True)
-        normal = torch.randn(len(feature), generator=generator)
-        codes[where] = (self.magnitudes[feature] + self.spreads[feature] * normal).relu()
-        if tree is not None:
-            tree.scale(codes, self.magnitudes)
-        return codes
+        if tree is None:
+            return Odds(start, slope, roots=len(start), branching=1, parents=0, exclusive=False)
+        return Odds(
+            start,
+            slope,
+            roots=tree.roots,
+            branching=tree.branching,
+            parents=tree.parents(),
+            exclusive=tree.exclusive,
+        )
+
+    def active(self, rows: int, generator: np.random.Generator) -> Active:
+        """The active features of rows and their values, drawn anew."""
+        z = generator.standard_normal((rows, self.config.rank), np.float32)
+        feature, parent, starts = self._odds.draw(z, generator)
+        means = self.magnitudes.numpy()
+        normal = generator.standard_normal(len(feature), np.float32)
+        values = means[feature] + self.spreads.numpy()[feature] * normal
+        values = np.maximum(values, 0, out=values)
+        if self.config.tree is not None:
+            from interp.lab.drawing_loops import scale_children
+
+            scale_children(values, feature, parent, starts, means, self.config.tree.scaled)
+        return Active(feature, parent, starts, values)
 
     @torch.no_grad()
-    def rows(self, codes: Float[Tensor, "row feature"]) -> Float[Tensor, "row d_in"]:
-        """The rows that codes give."""
-        row, feature = codes.nonzero(as_tuple=True)
-        starts = torch.searchsorted(row, torch.arange(len(codes)))
+    def rows(self, active: Active) -> Float32[np.ndarray, "row d_in"]:
+        """The rows that active features give."""
         sums = torch.nn.functional.embedding_bag(
-            feature,
+            torch.from_numpy(active.feature),
             self.directions,
-            starts,
+            torch.from_numpy(active.starts[:-1].astype(np.int32)),
             mode="sum",
-            per_sample_weights=codes[row, feature],
+            per_sample_weights=torch.from_numpy(active.values),
         )
-        return sums + self.offset
+        return (sums + self.offset).numpy()
 
     def draw(
         self, rows: int, *, seed: int, number: int = 0
     ) -> tuple[Float32[np.ndarray, "row d_in"], Float32[np.ndarray, "row feature"]]:
         """Rows and their true codes: batch ``number`` of a seed, the same every time."""
-        codes = self.codes(rows, _generator(seed, number, 11))
-        return self.rows(codes).numpy(), codes.numpy()
+        active = self.active(rows, np.random.default_rng([seed, number, 11]))
+        return self.rows(active), active.codes(self.config.features)
+
+    def draw_rows(
+        self, rows: int, *, seed: int, number: int = 0
+    ) -> Float32[np.ndarray, "row d_in"]:
+        """The rows that `draw` gives, without their codes."""
+        return self.rows(self.active(rows, np.random.default_rng([seed, number, 11])))
 
     def _generator(self, part: int) -> torch.Generator:
         return _generator(self.config.seed, part, 7)
@@ -253,7 +267,7 @@ class PlantedBatches:
 
     def __next__(self) -> Float32[np.ndarray, "batch d_in"]:
         """The next batch."""
-        rows, _ = self.planted.draw(self.batch, seed=self.seed, number=self.done)
+        rows = self.planted.draw_rows(self.batch, seed=self.seed, number=self.done)
         self.done += 1
         return rows
 

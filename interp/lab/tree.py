@@ -1,7 +1,7 @@
 """A forest over features: children fire only with their parent, and may exclude each other.
 
 Features are numbered breadth first: roots, then the children of the first root, of the second, ...;
-features beyond the forest stand alone. Level by level:
+features beyond the forest stand alone. Level by level (`interp.lab.drawing`):
 
 1. gate: a child is active only where its parent is;
 2. exclude: of siblings that are still active, one chosen evenly at random stays;
@@ -15,9 +15,8 @@ approximately: by 1/p_parent, and by 1 + Σ_siblings p/p_parent for exclusion.
 
 from dataclasses import dataclass
 
-import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import ConfigError
@@ -62,6 +61,11 @@ class Tree:
         _, child, parents = self.levels()[-1]
         return child + parents * self.branching
 
+    def parents(self) -> int:
+        """Features that have children: the first ones."""
+        parent, _, count = self.levels()[-1]
+        return parent + count
+
     def compensated(self, rates: Float[Tensor, " feature"]) -> Float[Tensor, " feature"]:
         """The rates to draw at, at most 1, so that about ``rates`` are left."""
         if not self.compensate:
@@ -77,34 +81,3 @@ class Tree:
                 share = share * (1 + (group.sum(dim=1, keepdim=True) - group) / own)
             drawn[child : child + count * self.branching] = rearrange(share, "p c -> (p c)")
         return drawn.clamp(max=1.0)
-
-    def gate(self, active: Bool[Tensor, "row feature"], generator: torch.Generator) -> None:
-        """Switch off children of inactive parents, and all but one of active siblings, in place.
-
-        Args:
-            active: which features were drawn.
-            generator: chooses among siblings.
-        """
-        for parent, child, count in self.levels():
-            above = active[:, parent : parent + count, None]
-            block = active[:, child : child + count * self.branching]
-            group = rearrange(block, "row (p c) -> row p c", p=count) & above
-            if self.exclusive:
-                row, which = (group.sum(dim=2, dtype=torch.uint8) > 1).nonzero(as_tuple=True)
-                rivals = group[row, which]
-                draw = torch.rand(rivals.shape, generator=generator)
-                winner = torch.where(rivals, draw, -1.0).argmax(dim=1, keepdim=True)
-                group[row, which] = torch.zeros_like(rivals).scatter_(1, winner, True)
-            block.copy_(rearrange(group, "row p c -> row (p c)"))
-
-    def scale(self, codes: Float[Tensor, "row feature"], means: Float[Tensor, " feature"]) -> None:
-        """Multiply children by their parents' values over the parents' means, in place.
-
-        Without scaling, only children of parents whose value is 0 are set to 0.
-        """
-        for parent, child, count in self.levels():
-            block = codes[:, child : child + count * self.branching]
-            row, offset = block.nonzero(as_tuple=True)
-            own = parent + offset // self.branching
-            above = codes[row, own]
-            block[row, offset] *= above / means[own] if self.scaled else (above > 0).float()

@@ -71,8 +71,8 @@ def test_correlated_features_agree_with_the_gaussian_copula():
     )
     planted = Planted(config)
     start, slope = (tensor.double().numpy() for tensor in planted._correlation)
-    own = np.sqrt(1 / (1 + 2 * (slope**2).sum(axis=1)))  # back from erfc's argument to F and own
-    factor = -slope * np.sqrt(2) * own[:, None]
+    own = np.sqrt(1 / (1 + (slope**2).sum(axis=1)))  # back from Φ's argument to F and own
+    factor = slope * own[:, None]
     correlation = factor @ factor.T
     np.fill_diagonal(correlation, 1)
     i, j = np.unravel_index(np.abs(correlation - np.eye(6)).argmax(), (6, 6))
@@ -186,10 +186,9 @@ def test_a_stream_can_start_anywhere_and_never_repeats():
 
 def test_synth_sae_bench_has_about_34_active_features():
     planted = Planted(dataclasses.replace(SYNTH_SAE_BENCH_V2, spread_steps=0))
-    codes = planted.codes(256, torch.Generator().manual_seed(0))
+    _, codes = planted.draw(256, seed=0)
     assert codes.shape == (256, 16_384)
-    active = (codes > 0).sum(dim=1).double().mean()
-    assert 32 < active < 37
+    assert 32 < (codes > 0).sum(axis=1).mean() < 37
     assert planted.config.tree is not None
     assert planted.config.tree.size() == 10_880
 
