@@ -155,7 +155,7 @@ class PenaltyLearner(Learner):
     ) -> StepResult:
         """See `Learner.step`."""
         if not self.lists:
-            return self._dense(x, variance, dead)
+            return self._differentiated(AllPairs(self._leaves(), x, variance), dead, "dense")
         from interp.sae.kernels.listedpairs import ListedPairs, find  # numba is slow to import
 
         found = find(self._scratch, self.weights, x, self.floor())
@@ -165,7 +165,9 @@ class PenaltyLearner(Learner):
         return self._differentiated(ListedPairs(leaves, x, variance, found), dead, "listed")
 
     def _dense(self, x: Tensor, variance: float, dead: Tensor | None) -> StepResult:
-        return self._differentiated(AllPairs(self._leaves(), x, variance), dead, "dense")
+        from interp.sae.kernels.densepairs import DensePairs
+
+        return self._differentiated(DensePairs(self._leaves(), x, variance), dead, "dense")
 
     def _leaves(self) -> Weights:
         return self.weights.like([t.detach().requires_grad_() for _, t in self.weights.items()])
@@ -179,8 +181,7 @@ class PenaltyLearner(Learner):
         with torch.no_grad():
             z = terms.z.detach()
             self.observe(pairs, z)
-            active = z > 0
-            counts = pairs.counts(active)
+            counts, smallest = pairs.fired(z)
         return StepResult(
             loss=loss.detach(),
             unexplained=terms.unexplained.detach(),
@@ -188,7 +189,7 @@ class PenaltyLearner(Learner):
             gradients=self.weights.like(gradients),
             fired=counts > 0,
             l0=counts.sum().to(x.dtype) / len(x),
-            smallest=z[active].min() if active.any() else x.new_zeros(()),
+            smallest=smallest,
         )
 
 

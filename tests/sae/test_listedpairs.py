@@ -76,7 +76,7 @@ def assert_agree(listed, dense) -> None:
         torch.testing.assert_close(tensor, dense[1][name], msg=name)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=100)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     seed=st.integers(0, 2**16),
@@ -84,11 +84,14 @@ def assert_agree(listed, dense) -> None:
     d_in=st.sampled_from([1, 4, 9]),
     shift=st.sampled_from([-30.0, -3.0, 0.0, 30.0]),
     dead=st.sampled_from(["none", "some", "all"]),
+    density=st.sampled_from([1.0, -1.0]),
 )
-def test_lists_equal_dense_arrays_on_any_shape(kind, seed, n, d_in, shift, dead) -> None:
-    """Nothing active, everything active, all dead, a row, a column; at any density."""
+def test_lists_and_compiled_passes_equal_the_formulas(
+    kind, seed, n, d_in, shift, dead, density
+) -> None:
+    """Nothing active, everything active, all dead, a row, a column; listed, and never listed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "DENSITY", 1.0)
+        patch.setattr(module, "DENSITY", density)
         patch.setattr(module, "CHUNK", 8 * 3)  # bytes of float64: three rows at a time
         learner, x, some = problem(kind, seed, n, d_in, shift)
         mask = {"none": None, "some": some, "all": torch.ones_like(some)}[dead]
@@ -104,8 +107,9 @@ def test_dense_arrays_of_some_rows_at_a_time_equal_those_of_all(kind: str, monke
 
 
 @every
-def test_the_threads_change_no_byte(kind: str, monkeypatch) -> None:
-    monkeypatch.setattr(module, "DENSITY", 1.0)
+@pytest.mark.parametrize("density", [1.0, -1.0])
+def test_the_threads_change_no_byte(kind: str, density: float, monkeypatch) -> None:
+    monkeypatch.setattr(module, "DENSITY", density)
     found = []
     for threads in (1, 2, 5):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
@@ -114,6 +118,14 @@ def test_the_threads_change_no_byte(kind: str, monkeypatch) -> None:
         found.append([result.loss, *(g.clone() for _, g in result.gradients.items())])
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+@every
+def test_nan_in_a_weight_shows_in_the_loss(kind: str, monkeypatch) -> None:
+    monkeypatch.setattr(module, "DENSITY", -1.0)
+    learner, x, dead = problem(kind, 1, 5, 4, 0.0)
+    learner.weights.encoder[3, 2] = math.nan
+    assert learner.step(x, 5.0, dead).loss.isnan()
 
 
 def listings(monkeypatch) -> list[bool]:

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -149,10 +149,18 @@ class ListedPairs(Pairs):
         each = self.each(threshold) if isinstance(threshold, Tensor) else threshold
         return everywhere @ of + (self.each(of) * (pre - each).relu()).sum()
 
-    def counts(self, active: Bool[Tensor, "*pairs"]) -> Int[Tensor, " latents"]:
-        """See `Pairs.counts`."""
-        fired = self._found.latents[active.numpy()]
-        return torch.from_numpy(np.bincount(fired, minlength=len(self.weights.b_enc)))
+    def sums(self, values: Float[Tensor, "*pairs"]) -> Float[Tensor, " latents"]:
+        """See `Pairs.sums`."""
+        return cast(Tensor, _Sums.apply(values, self._found))
+
+    def fired(
+        self, z: Float[Tensor, "*pairs"]
+    ) -> tuple[Int[Tensor, " latents"], Float[Tensor, ""]]:
+        """See `Pairs.fired`."""
+        active = z > 0
+        latents = self._found.latents[active.numpy()]
+        counts = torch.from_numpy(np.bincount(latents, minlength=len(self.weights.b_enc)))
+        return counts, z[active].min() if len(latents) else z.new_zeros(())
 
 
 class _Products(torch.autograd.Function):
@@ -182,6 +190,19 @@ class _Each(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return ctx.found.per_latent(gradients[0].contiguous()), None
+
+
+class _Sums(torch.autograd.Function):
+    """Each latent's sum of its pairs' values."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, found: Found) -> Tensor:
+        ctx.found = found
+        return found.per_latent(values.detach())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return torch.from_numpy(gradients[0].numpy()[ctx.found.latents]), None
 
 
 class _Squares(torch.autograd.Function):

@@ -9,9 +9,10 @@ what the architecture wrote, here over all pairs, there over the few that matter
 """
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.sae.kernels.interface import Weights
@@ -19,6 +20,9 @@ from interp.sae.kernels.interface import Weights
 
 class Pairs(ABC):
     """The pairs of one batch under given weights, differentiable by them."""
+
+    compiled: ClassVar[bool] = False
+    """Whether they are dense arrays that `interp.sae.kernels.rectified` takes."""
 
     def __init__(self, weights: Weights, x: Float[Tensor, "n d_in"], variance: float) -> None:
         """Of scaled activations ``x``; ``variance`` is the site's, as `Backend.step` takes it."""
@@ -66,8 +70,14 @@ class Pairs(ABC):
         """
 
     @abstractmethod
-    def counts(self, active: Bool[Tensor, "*pairs"]) -> Int[Tensor, " latents"]:
-        """On how many rows each latent is active."""
+    def sums(self, values: Float[Tensor, "*pairs"]) -> Float[Tensor, " latents"]:
+        """Each latent's sum over the rows; pairs left out count nothing."""
+
+    @abstractmethod
+    def fired(
+        self, z: Float[Tensor, "*pairs"]
+    ) -> tuple[Int[Tensor, " latents"], Float[Tensor, ""]]:
+        """On how many rows each latent is positive, and the smallest such value; 0 if none is."""
 
 
 class AllPairs(Pairs):
@@ -103,6 +113,14 @@ class AllPairs(Pairs):
         """See `Pairs.below`."""
         return ((threshold - pre).relu() * of).sum()
 
-    def counts(self, active: Bool[Tensor, "*pairs"]) -> Int[Tensor, " latents"]:
-        """See `Pairs.counts`."""
-        return active.sum(dim=0)
+    def sums(self, values: Float[Tensor, "*pairs"]) -> Float[Tensor, " latents"]:
+        """See `Pairs.sums`."""
+        return values.sum(dim=0)
+
+    def fired(
+        self, z: Float[Tensor, "*pairs"]
+    ) -> tuple[Int[Tensor, " latents"], Float[Tensor, ""]]:
+        """See `Pairs.fired`."""
+        active = z > 0
+        smallest = torch.where(active, z, torch.inf).min()
+        return active.sum(dim=0), torch.where(smallest.isinf(), 0.0, smallest)

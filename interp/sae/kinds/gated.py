@@ -74,18 +74,18 @@ class GatedLearner(PenaltyLearner):
     def loss(self, pairs: Pairs, dead: Bool[Tensor, " latents"] | None) -> Terms:
         """See `PenaltyLearner.loss`."""
         weights, projected = pairs.weights, pairs.products()
-        gate = projected + pairs.each(weights.b_enc)
         gain, b_mag = weights.extra["r_mag"].exp(), weights.extra["b_mag"]
-        magnitude = projected * pairs.each(gain) + pairs.each(b_mag)
-        z = magnitude.relu() * (gate > 0)
-        signal = gate.relu()
+        given = [pairs.each(every) for every in (weights.b_enc, gain, b_mag)]
+        z, signal = gate(projected, *given, compiled=pairs.compiled)
         strength = self.config.l1_coefficient * self.config.ramp(self.progress)
-        preact = self.config.preact_coefficient * preact_loss(pairs, gate, 0.0, dead)
+        preact = pairs.x.new_zeros(())
+        if dead is not None and dead.any():
+            preact = preact_loss(pairs, projected + given[0], 0.0, dead)
         return Terms(
             z=z,
             unexplained=pairs.unexplained(z),
             sparsity=strength * signal.sum() / (pairs.n * pairs.variance**0.5),
-            aux=pairs.unexplained(signal, frozen=True) + preact,
+            aux=pairs.unexplained(signal, frozen=True) + self.config.preact_coefficient * preact,
         )
 
     def floor(self) -> Float[Tensor, " latents"]:
@@ -106,3 +106,20 @@ class GatedLearner(PenaltyLearner):
             b_dec=weights.b_dec,
         )
         return fold(folded, empty, scale)
+
+
+def gate(
+    products: Float[Tensor, "*pairs"],
+    b_gate: Float[Tensor, "*latents"],
+    gain: Float[Tensor, "*latents"],
+    b_mag: Float[Tensor, "*latents"],
+    *,
+    compiled: bool = False,
+) -> tuple[Float[Tensor, "*pairs"], Float[Tensor, "*pairs"]]:
+    """z of step 2 and relu(gate), of products (x - b_dec) W_enc and the exponential of r_mag."""
+    if compiled:
+        from interp.sae.kernels import rectified
+
+        return rectified.gate(products, b_gate, gain, b_mag)
+    opened = products + b_gate
+    return (products * gain + b_mag).relu() * (opened > 0), opened.relu()

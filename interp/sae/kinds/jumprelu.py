@@ -142,19 +142,20 @@ class JumpReLULearner(PenaltyLearner):
         """See `PenaltyLearner.loss`."""
         thresholds, pre = self.thresholds(pairs.weights), pairs.pre()
         threshold = pairs.each(thresholds)
-        z = jump(pre, threshold, self.config.bandwidth)
+        z = jump(pre, threshold, self.config.bandwidth, compiled=pairs.compiled)
         strength = self.config.coefficient() * self.config.ramp(self.progress)
         return Terms(
             z=z,
             unexplained=pairs.unexplained(z),
-            sparsity=strength * self._penalty(pre, threshold, z, pairs.n),
+            sparsity=strength * self._penalty(pairs, pre, threshold, z),
             aux=self.config.preact_coefficient * preact_loss(pairs, pre, thresholds, dead),
         )
 
-    def _penalty(self, pre: Tensor, threshold: Tensor, z: Tensor, n: int) -> Tensor:
+    def _penalty(self, pairs: Pairs, pre: Tensor, threshold: Tensor, z: Tensor) -> Tensor:
         if self.config.penalty == "tanh":
-            return (self.config.tanh_scale * z).tanh().sum() / n
-        l0 = step(pre, threshold, self.config.bandwidth).sum() / n
+            return (self.config.tanh_scale * z).tanh().sum() / pairs.n
+        above = count_above(pre, threshold, self.config.bandwidth, compiled=pairs.compiled)
+        l0 = above / pairs.n
         return l0 if self.config.penalty == "step" else (l0 / self.config.target_l0 - 1).square()
 
     def additive(self) -> bool:
@@ -173,9 +174,17 @@ class JumpReLULearner(PenaltyLearner):
 
 
 def jump(
-    pre: Float[Tensor, "*pairs"], threshold: Float[Tensor, "*latents"], bandwidth: float
+    pre: Float[Tensor, "*pairs"],
+    threshold: Float[Tensor, "*latents"],
+    bandwidth: float,
+    *,
+    compiled: bool = False,
 ) -> Float[Tensor, "*pairs"]:
     """pre · H(pre - threshold), with the estimated derivative by the threshold (step 3)."""
+    if compiled:
+        from interp.sae.kernels import rectified
+
+        return rectified.jump(pre, threshold, bandwidth)
     return cast(Tensor, _Jump.apply(pre, threshold, bandwidth))
 
 
@@ -184,6 +193,21 @@ def step(
 ) -> Float[Tensor, "*pairs"]:
     """H(pre - threshold), with the estimated derivative by the threshold (step 3)."""
     return cast(Tensor, _Step.apply(pre, threshold, bandwidth))
+
+
+def count_above(
+    pre: Float[Tensor, "*pairs"],
+    threshold: Float[Tensor, "*latents"],
+    bandwidth: float,
+    *,
+    compiled: bool = False,
+) -> Float[Tensor, ""]:
+    """Σ `step`."""
+    if compiled:
+        from interp.sae.kernels import rectified
+
+        return rectified.count_above(pre, threshold, bandwidth)
+    return step(pre, threshold, bandwidth).sum()
 
 
 def _near(pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:

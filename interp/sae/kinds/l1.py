@@ -145,8 +145,7 @@ class L1Learner(PenaltyLearner):
         z = pre.relu()
         norms = pairs.weights.decoder.norm(dim=1)
         strength = self.config.l1_coefficient * self.config.ramp(self.progress)
-        values = z * pairs.each(norms) / pairs.variance**0.5
-        price = float(self._factor) * power_sum(values, float(self._exponent))
+        price = float(self._factor) * self._price(pairs, z, norms)
         # the norms are held constant here: else dead latents would rather shrink their rows
         preact = preact_loss(pairs, pre, 0.0, dead, norms.detach())
         return Terms(
@@ -155,6 +154,13 @@ class L1Learner(PenaltyLearner):
             sparsity=strength * price / pairs.n,
             aux=self.config.preact_coefficient * preact,
         )
+
+    def _price(self, pairs: Pairs, z: Tensor, norms: Tensor) -> Tensor:
+        """The penalty over the batch, before its coefficient."""
+        if self._exponent == 1:  # the same sum, latent by latent: one pass over the pairs
+            return pairs.sums(z) @ norms / pairs.variance**0.5
+        values = z * pairs.each(norms) / pairs.variance**0.5
+        return power_sum(values, float(self._exponent))
 
     def additive(self) -> bool:
         """See `PenaltyLearner.additive`; p-annealing compares sums over the whole batch."""
