@@ -55,8 +55,8 @@ class Scaling:
     matrix: Float64[Tensor, "d_in d_in"] | Float64[Tensor, " d_in"] | None = None
 
     def __call__(self, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_in"]:
-        """Scaled activations."""
-        scaled = x * self.scale
+        """Scaled activations; ``x`` itself where nothing scales it."""
+        scaled = x if self.scale == 1 else x * self.scale
         if self.matrix is None:
             return scaled
         matrix = self.matrix.to(x)

@@ -24,7 +24,7 @@ from interp.errors import ConfigError
 from interp.sae.architecture import Architecture
 from interp.sae.base import Dictionary
 from interp.sae.kernels import Backend, Rule, StepResult, default_backend
-from interp.sae.kernels.dense import selected
+from interp.sae.kernels.dense import kth_largest
 from interp.sae.learner import Learner, fold
 
 
@@ -132,7 +132,8 @@ class SparseLearner(Learner):
         weights = self.weights
         centred = x - weights.b_dec
         pre = torch.addmm(weights.b_enc, centred, weights.encoder.T)
-        r = selected(pre, self.config.k, "batch") @ weights.decoder
+        least = kth_largest(pre, self.config.k * len(x))
+        r = pre.masked_fill_(pre < least, 0).relu_() @ weights.decoder
         length = float((centred * r).sum() / r.square().sum())
         return length if 0 < length < float("inf") else 1.0  # nothing varies: nothing to fit
 

@@ -32,6 +32,7 @@ from torch import Tensor
 from interp.errors import ConfigError
 from interp.sae.kernels.clock import timed
 from interp.sae.kernels.compiled import balanced, even, share
+from interp.sae.kernels.dense import kth_largest
 from interp.sae.kernels.interface import Rule, StepResult, Weights
 from interp.sae.kernels.scratch import CHUNK, Scratch
 from interp.sae.kernels.searching import Rounded, bound, likely, rounding, search
@@ -273,5 +274,4 @@ class CompiledBackend:
 
 def _first_guess(pre: Tensor, bias: Tensor, k: int) -> float:
     """A little below the threshold of the first chunk."""
-    top = (pre + bias).view(-1).topk(k * len(pre), sorted=False).values
-    return max(MARGIN * float(top.min()), 0.0)
+    return max(MARGIN * kth_largest(pre + bias, k * len(pre)), 0.0)

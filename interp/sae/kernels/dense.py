@@ -65,3 +65,12 @@ def selected(pre: Float[Tensor, "n latents"], k: int, per: str) -> Float[Tensor,
     count = k if per == "row" else k * len(pre)
     values, indices = flat.topk(count, dim=-1)
     return torch.zeros_like(flat).scatter(-1, indices, values.relu()).reshape(pre.shape)
+
+
+def kth_largest(values: Tensor, k: int) -> float:
+    """The k-th largest of all values; on a CPU without `topk`'s copy of four times their size."""
+    if values.device.type != "cpu":
+        return float(values.flatten().topk(k, sorted=False).values.min())
+    flat = values.numpy().flatten()
+    flat.partition(len(flat) - k)
+    return float(flat[len(flat) - k])
