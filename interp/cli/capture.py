@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = """\
   interp capture smollm2-135m resid_post.9 mlp_post.9 --tokens 300k --model-dtype bfloat16
-  interp capture shakespeare-1l@0 mlp_post.0 --corpus shakespeare --tokens 1M"""
+  interp capture shakespeare-1l@0 mlp_post.0 --corpus shakespeare --tokens 1M
+  interp capture smollm2-135m@random resid_post.9 --tokens 300k --model-dtype bfloat16"""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +26,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         help="a model, see `interp models list`, a folder, a GGUF file or a Hugging Face "
-        "owner/name; NAME@STEP or owner/name@REVISION: a checkpoint",
+        "owner/name; NAME@STEP or owner/name@REVISION: a checkpoint; any of them @random: with "
+        "random weights, as a control",
     )
     parser.add_argument("sites", nargs="+", metavar="SITE", help="sites such as resid_post.9")
     parser.add_argument(

@@ -8,6 +8,7 @@ from interp.cli.bars import bar
 from interp.cli.measures import absorptions, perturbations, probes, removals, shared, truths
 from interp.cli.say import say
 from interp.cli.stores import open_store
+from interp.cli.twins import evaluated, twins
 from interp.cli.verify import model_source
 from interp.workspace import Workspace
 
@@ -34,8 +35,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "dictionary",
         nargs="*",
         help="names of dictionaries or fitted bases of that site; beside them stand a random "
-        "rotation, the neurons and every fitted basis at equal L0, and frozen decoders if any are "
-        "there; transcoders are judged on their target, without those [every dictionary]",
+        "rotation, the neurons and every fitted basis at equal L0, frozen decoders if any are "
+        "there, and those of the same names of the model with random weights; transcoders are "
+        "judged on their target, without those [every dictionary]",
     )
     parser.add_argument(
         "--windows", type=int, default=128, help="held-out windows for downstream loss [128]"
@@ -158,11 +160,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for name in wanted:
         if name in dictionaries:
             measured[name].write(dictionaries[name])
+    untaught = twins(workspace, store, site, several)
+    reports += evaluated(args, untaught, workspace, site)
     say(args, table(reports))
     say(args, f"\n{variants(reports)}")
     found: dict[str, Any] = {"reports": [report.to_dict() for report in reports]}
     if args.probe:
         found["probes"] = probes(args, store, workspace, [*wanted, *frozen, *fitted])
+        for other, names in untaught:
+            found["probes"] += probes(args, other, workspace, names)
     across = {one.name for some in groups.values() for one in some if one.target}
     within = [name for name in [*wanted, *frozen, *fitted] if name not in across]
     if args.perturb:

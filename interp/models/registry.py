@@ -19,6 +19,7 @@ from interp.errors import AssetError, ConfigError, FormatError, UnknownName
 from interp.models import minilm, shakespeare, smollm2
 from interp.models.base import LoadedModel
 from interp.models.dequantise import fetch_gguf, find_gguf
+from interp.models.randomise import RANDOM, randomised
 from interp.models.tokenizer import Tokenizer
 from interp.models.weights import CheckedWeights
 from interp.progress import Progress, silent
@@ -74,7 +75,8 @@ def load_model(
         name: a packaged model (``shakespeare-1l@100`` is its checkpoint of step 100), a local
             folder in Hugging Face format, a GGUF file or a folder of one, or a Hugging Face name
             ``owner/model``, with ``@revision`` for a branch, tag or commit; only the last may
-            reach the network, and only if the files are not cached.
+            reach the network, and only if the files are not cached. Any of them with ``@random``
+            behind it is the model with random weights, see `interp.models.randomise`.
         workspace: where packaged models lie, and GGUF files once dequantised.
         device: by default a GPU if there is one.
         dtype: float32, bfloat16 or float16.
@@ -97,6 +99,13 @@ def load_model(
     target = _device(device) if device_map is None else device_map
     place = workspace or Workspace.at()
     name = _with_revision(name, revision)
+    if name.endswith(RANDOM) and not Path(name).exists():
+        trained = name.removesuffix(RANDOM)
+        return randomised(
+            load_model(
+                trained, workspace=workspace, device=device, dtype=dtype, device_map=device_map
+            )
+        )
     base, _, step = name.partition("@")
     if base in _DESCRIPTIONS:
         folder = place.model(base)

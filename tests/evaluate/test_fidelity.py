@@ -185,3 +185,29 @@ def test_the_command_line_sets_controls_beside_dictionaries(workspace, capsys) -
     assert names[-1] == name
     written = read_json(workspace.dictionary("toy", SITE, name) / "metrics.json")
     assert {"heldout", "fidelity", "training"} <= set(written)
+
+
+def test_the_command_line_finds_dictionaries_of_the_model_with_random_weights(
+    workspace, capsys
+) -> None:
+    import json
+
+    config = TrainConfig(tokens=2048, batch=256)
+    for model in ("toy", "toy@random", "toy@0"):
+        store = make_store(workspace.store(model), rows=900, sites={SITE: 8}, model=model)
+        for seed in (0, 1) if model == "toy" else (0,):
+            name = f"topk-16-k2-s{seed}"
+            out = workspace.dictionary(model, SITE, name)
+            train(store, SITE, TopK(latents=16, k=2), config, out=out)
+    capsys.readouterr()
+    assert main(["evaluate", "toy", SITE, "--no-model", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    addresses = [each["address"] for each in found["reports"]]
+    assert [each for each in addresses if "@" in each.split("/")[0]] == [
+        f"toy@random/{SITE}/topk-16-k2-s0",
+        f"toy@0/{SITE}/topk-16-k2-s0",
+    ]
+    assert main(["evaluate", "toy@0", SITE, "--no-model", "--json"]) == 0
+    alone = json.loads(capsys.readouterr().out)["reports"]
+    theirs = next(each for each in found["reports"] if each["address"].startswith("toy@0"))
+    assert alone[0] == theirs

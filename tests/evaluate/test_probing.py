@@ -10,6 +10,7 @@ from interp.cli import main
 from interp.errors import ConfigError, DataError
 from interp.evaluate.probing import choose, judge, pool, probe
 from interp.features import neurons, random_directions
+from interp.sae import TopK, TrainConfig, train
 from tests.stores import make_store
 
 SITE, WIDTH, ROWS, DOCUMENTS = "resid_post.0", 6, 1800, 30
@@ -146,6 +147,21 @@ def test_the_command_line_probes_dictionaries_and_controls(store, workspace, cap
     found = json.loads(capsys.readouterr().out)["probes"]
     assert {each["basis"] for each in found} == {"neurons", "random", "pca-6-k32-s0"}
     assert {each["k"] for each in found} == {1, 5}
+
+
+def test_the_command_line_probes_the_model_with_random_weights_too(workspace, capsys) -> None:
+    for model in ("toy", "toy@random"):
+        made = make_store(
+            workspace.store(model), activations={SITE: values()}, documents=DOCUMENTS, model=model
+        )
+        out = workspace.dictionary(model, SITE, "topk-12-k2-s0")
+        train(made, SITE, TopK(latents=12, k=2), TrainConfig(tokens=512, batch=64), out=out)
+    capsys.readouterr()
+    assert main(["evaluate", "toy", SITE, "--no-model", "--probe", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["probes"]
+    count = [each["basis"] for each in found].count
+    assert count("topk-12-k2-s0") == count("neurons") == count("random")
+    assert count("neurons") == 2 * len({(each["label"], each["k"]) for each in found})
 
 
 def test_the_same_seed_gives_the_same_probes(store) -> None:

@@ -9,7 +9,7 @@ The paper shows curves, not numbers, so the ranges say in numbers what it says o
 loss has halved at the first snapshot after its peak at which it is at most half of it; where it
 never is, at the last.
 
-Run together with `grokking` it takes no training of its own, in either form.
+Run together with `grokking` it takes no training of its own, in either form; else as long as that.
 """
 
 from collections.abc import Sequence

@@ -15,8 +15,8 @@ an eighth of the features in half the width, on which only the published *order*
 (In an eighth of the width too, directions overlap three times as much as in the published world;
 tried first, it turned the order round: F1 .28 for Matryoshka, .31 for BatchTopK.)
 
-On two cores the full form takes days; it is meant for a GPU machine, and even there the rows are
-drawn on the CPU.
+`--full` takes about two days on two cores, of which drawing the rows is a few hours; it is meant for a
+GPU machine, though even there the rows are drawn on the CPU.
 """
 
 from dataclasses import dataclass, replace

@@ -29,7 +29,7 @@ from interp.sae.kernels.listing import collect, count, explain, gather, order
 from interp.sae.kernels.pairs import Pairs
 from interp.sae.kernels.scratch import CHUNK, Scratch
 
-DENSITY = 1 / 8
+DENSITY = 1 / 9
 """The share of pairs up to which lists take less time than dense products."""
 
 Array = NDArray[Any]

@@ -182,10 +182,13 @@ def gather(
             d_decoder[j] = 0
             d_b_enc[j] = 0
         if offsets[j] < offsets[j + 1]:
-            up, down = factor * inner[part], factor * values[part]
+            up = factor * inner[part]
             add_rows(d_encoder[j], centred, rows[part], up)
-            add_rows(d_decoder[j], errors[group[j]], rows[part], down)
             d_b_enc[j] += up.sum()
+    for j in range(first, last):  # after the others, so that one table at a time is in the cache
+        part = slice(offsets[j], offsets[j + 1])
+        if offsets[j] < offsets[j + 1]:
+            add_rows(d_decoder[j], errors[group[j]], rows[part], factor * values[part])
 
 
 @compiled

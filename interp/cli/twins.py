@@ -1,0 +1,77 @@
+"""The control that ``interp evaluate`` looks for: dictionaries of the model with random weights."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from interp.cli.bars import bar
+from interp.workspace import Workspace
+
+if TYPE_CHECKING:
+    from interp.evaluate import Report
+    from interp.store import ActivationStore
+
+
+def twins(
+    workspace: Workspace, store: "ActivationStore", site: str, names: list[str]
+) -> "list[tuple[ActivationStore, list[str]]]":
+    """Stores of the same model with random weights, or at step 0, and its dictionaries there.
+
+    Args:
+        workspace: where to look.
+        store: of the trained model.
+        site: the site.
+        names: of the dictionaries to which those of the same name are a control.
+    """
+    from interp.features.find import finished_dictionaries
+    from interp.models.randomise import RANDOM
+    from interp.store import ActivationStore
+    from interp.store.schema import MANIFEST
+
+    found: list[tuple[ActivationStore, list[str]]] = []
+    for mark in (RANDOM, "@0"):
+        model = f"{store.model}{mark}"
+        theirs = finished_dictionaries(workspace, model, site)
+        shared = [name for name in names if name in theirs]
+        path = workspace.store(model)
+        if shared and (path / MANIFEST).exists():
+            found.append((ActivationStore.open(path), shared))
+    return found
+
+
+def evaluated(
+    args: argparse.Namespace,
+    found: "list[tuple[ActivationStore, list[str]]]",
+    workspace: Workspace,
+    site: str,
+) -> "list[Report]":
+    """Their dictionaries, each on the store and the model that it is of."""
+    from interp.cli.verify import model_source
+    from interp.evaluate import evaluate
+    from interp.models import load_model
+    from interp.sae import load_dictionary
+
+    reports: list[Report] = []
+    for store, names in found:
+        model = None
+        if not args.no_model:
+            model = load_model(
+                model_source(store.manifest),
+                workspace=workspace,
+                device=args.device,
+                dtype=args.model_dtype,
+            )
+        for name in names:
+            path = workspace.dictionary(store.model, site, name)
+            with bar(f"evaluate {store.model} {name}", "rows or windows", args) as progress:
+                reports.append(
+                    evaluate(
+                        load_dictionary(path, device=args.device or "cpu"),
+                        store,
+                        model,
+                        name=name,
+                        windows=args.windows,
+                        seed=args.seed,
+                        progress=progress,
+                    )
+                )
+    return reports
