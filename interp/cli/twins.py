@@ -44,34 +44,17 @@ def evaluated(
     workspace: Workspace,
     site: str,
 ) -> "list[Report]":
-    """Their dictionaries, each on the store and the model that it is of."""
-    from interp.cli.verify import model_source
+    """Their dictionaries on the store that each is of; such a model has no loss to recover."""
     from interp.evaluate import evaluate
-    from interp.models import load_model
     from interp.sae import load_dictionary
 
     reports: list[Report] = []
     for store, names in found:
-        model = None
-        if not args.no_model:
-            model = load_model(
-                model_source(store.manifest),
-                workspace=workspace,
-                device=args.device,
-                dtype=args.model_dtype,
-            )
         for name in names:
             path = workspace.dictionary(store.model, site, name)
-            with bar(f"evaluate {store.model} {name}", "rows or windows", args) as progress:
+            dictionary = load_dictionary(path, device=args.device or "cpu")
+            with bar(f"evaluate {store.model} {name}", "rows", args) as progress:
                 reports.append(
-                    evaluate(
-                        load_dictionary(path, device=args.device or "cpu"),
-                        store,
-                        model,
-                        name=name,
-                        windows=args.windows,
-                        seed=args.seed,
-                        progress=progress,
-                    )
+                    evaluate(dictionary, store, name=name, seed=args.seed, progress=progress)
                 )
     return reports

@@ -15,7 +15,7 @@ an eighth of the features in half the width, on which only the published *order*
 (In an eighth of the width too, directions overlap three times as much as in the published world;
 tried first, it turned the order round: F1 .28 for Matryoshka, .31 for BatchTopK.)
 
-`--full` is estimated at a day and a half on two cores, at 5,000 to 15,000 rows a second of training;
+`--full` is estimated at a day and a half on two cores, at 5,000 to 15,000 rows a second trained on;
 it is meant for a GPU machine, though even there the rows are drawn on the CPU (50,000 a second).
 """
 
