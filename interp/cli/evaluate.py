@@ -5,7 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.cli.bars import bar
-from interp.cli.measures import absorptions, perturbations, probes, removals, shared, truths
+from interp.cli.measures import (
+    absorptions,
+    isolations,
+    perturbations,
+    probes,
+    removals,
+    seeds,
+    shared,
+    truths,
+)
 from interp.cli.say import say
 from interp.cli.stores import open_store
 from interp.cli.twins import evaluated, twins
@@ -49,6 +58,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--probe",
         action="store_true",
         help="sparse probing as well: domains and languages read from 1 and 5 units",
+    )
+    parser.add_argument(
+        "--isolation",
+        action="store_true",
+        help="FMS as well: whether a domain or language is in one unit, in no other, and all of it",
     )
     parser.add_argument(
         "--perturb",
@@ -165,10 +179,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     say(args, table(reports))
     say(args, f"\n{variants(reports)}")
     found: dict[str, Any] = {"reports": [report.to_dict() for report in reports]}
+    found["seeds"] = seeds(args, reports)
     if args.probe:
         found["probes"] = probes(args, store, workspace, [*wanted, *frozen, *fitted])
         for other, names in untaught:
             found["probes"] += probes(args, other, workspace, names)
+    if args.isolation:
+        found["isolation"] = isolations(args, store, workspace, [*wanted, *frozen, *fitted])
+        for other, names in untaught:
+            found["isolation"] += isolations(args, other, workspace, names)
     across = {one.name for some in groups.values() for one in some if one.target}
     within = [name for name in [*wanted, *frozen, *fitted] if name not in across]
     if args.perturb:

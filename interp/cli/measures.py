@@ -10,11 +10,28 @@ from interp.cli.say import table as show
 from interp.workspace import Workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
-    from interp.evaluate import Removal
+    from interp.evaluate import Removal, Report
     from interp.models import LoadedModel
     from interp.store import ActivationStore
+
+
+def seeds(args: argparse.Namespace, reports: "Sequence[Report]") -> list[dict[str, Any]]:
+    """Means over dictionaries that differ in their seed, where there are any."""
+    from interp.evaluate import over_seeds
+
+    found = over_seeds(reports)
+    if found:
+        say(args, "\nmeans over seeds, 95 % intervals by Student's t")
+        rows: dict[str, dict[str, Any]] = {}
+        for each in found:
+            row = rows.setdefault(each.address, {"dictionary": each.address, "seeds": each.seeds})
+            row[each.figure] = f"{each.mean:.4g} [{each.low:.4g}, {each.high:.4g}]"
+        show(args, list(rows.values()))
+    return [each.to_dict() for each in found]
 
 
 def probes(
@@ -42,6 +59,36 @@ def probes(
     ]
     show(args, rows)
     return [each.to_dict() for each in probes]
+
+
+def isolations(
+    args: argparse.Namespace, store: "ActivationStore", workspace: Workspace, names: list[str]
+) -> list[dict[str, Any]]:
+    """FMS of every basis of the site."""
+    from interp.evaluate import isolation
+    from interp.features import find_bases
+
+    bases = find_bases(store, args.site, ["neurons", "random", *names], workspace, args.seed)
+    with bar(f"isolate {args.site}", "rows", args) as progress:
+        found = isolation(bases, store, seed=args.seed, progress=progress)
+    say(
+        args,
+        f"\nFMS on held-out windows of {store.model}, 95 % intervals over documents; .25 is chance",
+    )
+    rows: list[dict[str, Any]] = [
+        {
+            "basis": each.basis,
+            "p": each.p,
+            "FMS": f"{each.fms:.3f} [{each.fms_low:.3f}, {each.fms_high:.3f}]",
+            "accuracy": f"{each.accuracy:.3f}",
+            "local": f"{each.local_:.3f}",
+            "global": f"{each.global_:.3f}",
+            "labels": len(each.by_label),
+        }
+        for each in found
+    ]
+    show(args, rows)
+    return [each.to_dict() for each in found]
 
 
 def perturbations(

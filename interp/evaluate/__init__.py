@@ -4,6 +4,8 @@ from interp.evaluate.absorption import Absorption, absorption
 from interp.evaluate.candidate import Candidate, candidate
 from interp.evaluate.downstream import Downstream, downstream
 from interp.evaluate.fidelity import Fidelity, measure
+from interp.evaluate.isolation import Isolation, isolation
+from interp.evaluate.over_seeds import OverSeeds, over_seeds
 from interp.evaluate.perturbation import Perturbation, perturb
 from interp.evaluate.probing import Probe, probe
 from interp.evaluate.report import Report, compare, evaluate, table, variants
@@ -17,6 +19,8 @@ __all__ = [
     "Comparison",
     "Downstream",
     "Fidelity",
+    "Isolation",
+    "OverSeeds",
     "Overlap",
     "Perturbation",
     "Probe",
@@ -28,7 +32,9 @@ __all__ = [
     "compare",
     "downstream",
     "evaluate",
+    "isolation",
     "measure",
+    "over_seeds",
     "perturb",
     "probe",
     "remove_spurious",

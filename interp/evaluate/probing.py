@@ -113,6 +113,25 @@ def probe(
     """
     if not ks or min(ks) < 1 or windows < 1:
         raise ConfigError(f"k and windows must be at least 1, got {list(ks)} and {windows}")
+    examples, labels = examples_of(bases, store, windows, seed)
+    found: list[Probe] = []
+    for number, basis in enumerate(bases):
+        values = pool(basis, store, examples, Part(progress, number, len(bases)))
+        for label, positive in labels.items():
+            for k in ks:
+                found.append(_probe(basis, values, label, positive, examples, k, seed))
+    return found
+
+
+def examples_of(
+    bases: Sequence[Basis], store: ActivationStore, windows: int, seed: int
+) -> tuple[Examples, dict[str, Bool[np.ndarray, " windows"]]]:
+    """The windows on which bases are compared, and which of them have each label.
+
+    Raises:
+        ConfigError: no basis, or bases of several sites.
+        DataError: no label has enough documents on both sides.
+    """
     if len({basis.site for basis in bases}) != 1:
         raise ConfigError("probing compares bases of one site; give at least one, and of one only")
     examples = choose(store, windows, seed)
@@ -122,13 +141,7 @@ def probe(
             f"no domain or language of store {store.name} is that of {LEAST} training and {LEAST} "
             "held-out documents with as many of another; capture more documents"
         )
-    found: list[Probe] = []
-    for number, basis in enumerate(bases):
-        values = pool(basis, store, examples, Part(progress, number, len(bases)))
-        for label, positive in labels.items():
-            for k in ks:
-                found.append(_probe(basis, values, label, positive, examples, k, seed))
-    return found
+    return examples, labels
 
 
 def choose(store: ActivationStore, windows: int, seed: int) -> Examples:

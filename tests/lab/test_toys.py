@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from interp.errors import ConfigError, DataError
-from interp.lab.toys.computation import Computation, living, monosemantic, primary_share
+from interp.lab.toys.computation import (
+    Computation,
+    features_per_neuron,
+    living,
+    monosemantic,
+    primary_share,
+)
 from interp.lab.toys.fitting import evaluate, fit
 from interp.lab.toys.sampling import (
     anticorrelated_pairs,
@@ -111,6 +117,11 @@ def test_monosemantic_neurons_are_counted_among_the_living():
     assert living(W).tolist() == [[True, True, False], [True, True, False]]
     assert monosemantic(W) == [0.5, 1.0]
     assert np.isnan(monosemantic(torch.zeros(1, 2, 3))).all()
+
+
+def test_features_per_neuron_count_equal_weights():
+    W = torch.tensor([[[3.0, 0, 0, 0], [1, -1, 1, 0], [0, 0, 0, 0], [2, 1, 0, 0]]])
+    np.testing.assert_allclose(features_per_neuron(W), [[1, 3, 0, 25 / 17]], rtol=1e-9)
 
 
 def test_dimensionality_of_known_geometries():

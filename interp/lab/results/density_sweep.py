@@ -20,7 +20,13 @@ from scipy.stats import spearmanr
 
 from interp.errors import ConfigError
 from interp.lab.result import Effort, Expected, Experiment, Figure, Measurement
-from interp.lab.toys.computation import Computation, cells, living, monosemantic
+from interp.lab.toys.computation import (
+    Computation,
+    cells,
+    features_per_neuron,
+    living,
+    monosemantic,
+)
 from interp.lab.toys.fitting import fit
 from interp.lab.toys.sampling import check_density, independent
 from interp.progress import Progress, silent
@@ -90,6 +96,10 @@ class DensitySweep(Experiment):
         )
         W = model.W_in.detach()
         alive, shares = living(W), monosemantic(W)
+        read = [
+            float(own[some].median()) if some.any() else float("nan")
+            for own, some in zip(features_per_neuron(W), alive, strict=True)
+        ]
         follows: Any = spearmanr(DENSITIES, shares)
         return Measurement(
             values={
@@ -97,6 +107,8 @@ class DensitySweep(Experiment):
                 "monosemantic neurons, density .001": shares[-1],
                 "rank correlation with density": float(follows.statistic),
                 "living neurons, density .001": float(alive[-1].sum()),
+                "features per neuron, density 1": read[0],
+                "features per neuron, density .001": read[-1],
             },
             figures=(
                 Figure(
@@ -105,6 +117,14 @@ class DensitySweep(Experiment):
                     x="density",
                     y="share of neurons",
                     series={"neurons": list(zip(DENSITIES, shares, strict=True))},
+                    log=("x",),
+                ),
+                Figure(
+                    title="Features that the median living neuron reads",
+                    kind="line",
+                    x="density",
+                    y="features",
+                    series={"neurons": list(zip(DENSITIES, read, strict=True))},
                     log=("x",),
                 ),
                 Figure(

@@ -70,6 +70,15 @@ def primary_share(
 
 
 @torch.no_grad()
+def features_per_neuron(
+    W: Float[Tensor, "instance hidden feature"],
+) -> Float[Tensor, "instance hidden"]:
+    """How many features a neuron reads: (Σ w²)² / Σ w⁴, which is n for n weights alike; 0: none."""
+    squares = W.double().square()
+    return squares.sum(dim=2).square() / squares.square().sum(dim=2).clamp_min(1e-24)
+
+
+@torch.no_grad()
 def living(W: Float[Tensor, "instance hidden feature"]) -> Bool[Tensor, "instance hidden"]:
     """Which neurons have an input weight above a tenth of their instance's largest."""
     size = W.abs().amax(dim=2)
