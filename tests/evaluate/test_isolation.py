@@ -131,7 +131,7 @@ def test_bases_are_scored_and_wrong_use_is_one_sentence(workspace, capsys):
     first, second = isolation([basis], made, ps=(1, 3))
     assert (first.p, second.p) == (1, 3)
     assert first.roots["domain=prose"] in (4, 9)  # two planted units tell it without an error
-    assert first.by_label["domain=prose"] == pytest.approx(0.5)  # so it is not in one alone
+    assert first.by_label["domain=prose"] == pytest.approx(0.5, abs=0.05)  # not in one alone
     assert first.fms_low <= first.fms <= first.fms_high
     assert first.fms == pytest.approx(np.mean(list(first.by_label.values())))
     assert isolation([basis], made, ps=(1, 3)) == [first, second]
