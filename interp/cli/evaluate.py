@@ -17,7 +17,7 @@ from interp.cli.measures import (
 )
 from interp.cli.say import say
 from interp.cli.stores import open_store
-from interp.cli.twins import evaluated, twins
+from interp.cli.twins import evaluated, labelled, twins
 from interp.cli.verify import model_source
 from interp.workspace import Workspace
 
@@ -182,16 +182,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     found["seeds"] = seeds(args, reports)
     if args.probe:
         found["probes"] = probes(args, store, workspace, [*wanted, *frozen, *fitted])
-        for other, names in untaught:
-            found["probes"] += probes(args, other, workspace, names)
     if args.isolation:
         found["isolation"] = isolations(args, store, workspace, [*wanted, *frozen, *fitted])
-        for other, names in untaught:
-            found["isolation"] += isolations(args, other, workspace, names)
     across = {one.name for some in groups.values() for one in some if one.target}
     within = [name for name in [*wanted, *frozen, *fitted] if name not in across]
     if args.perturb:
         found["perturbations"] = perturbations(args, store, workspace, within)
+    found["random_weights"] = {
+        other.model: labelled(args, other, workspace, [name for name in names if name in within])
+        for other, names in untaught
+    }
     if args.spurious:
         found["removals"] = removals(args, store, workspace, within)
     if args.absorption and model is not None:

@@ -44,7 +44,7 @@ def probes(
     bases = find_bases(store, args.site, ["neurons", "random", *names], workspace, args.seed)
     with bar(f"probe {args.site}", "rows", args) as progress:
         probes = probe(bases, store, seed=args.seed, progress=progress)
-    say(args, "\nsparse probing, held-out windows, 95 % intervals over documents")
+    say(args, f"\nsparse probing of {store.model}, held-out windows, 95 % intervals over documents")
     rows: list[dict[str, Any]] = [
         {
             "label": each.label,
@@ -101,7 +101,8 @@ def perturbations(
     bases = find_bases(store, args.site, ["neurons", "random", *names], workspace, args.seed)
     with bar(f"perturb {args.site}", "rows", args) as progress:
         found = perturb(bases, store, seed=args.seed, progress=progress)
-    say(args, "\ntargeted probe perturbation, held-out windows, 95 % intervals over documents;")
+    say(args, f"\ntargeted probe perturbation of {store.model}, held-out windows,")
+    say(args, "95 % intervals over documents;")
     say(args, "compare with random, never rank: such figures change much from seed to seed")
     rows: list[dict[str, Any]] = [
         {

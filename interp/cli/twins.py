@@ -1,9 +1,10 @@
 """The control that ``interp evaluate`` looks for: dictionaries of the model with random weights."""
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from interp.cli.bars import bar
+from interp.cli.measures import isolations, perturbations, probes
 from interp.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -58,3 +59,15 @@ def evaluated(
                     evaluate(dictionary, store, name=name, seed=args.seed, progress=progress)
                 )
     return reports
+
+
+def labelled(
+    args: argparse.Namespace, store: "ActivationStore", workspace: Workspace, names: list[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """What was asked for of the trained model's units and labels, of those of one such store."""
+    measures = (
+        ("probes", args.probe, probes),
+        ("isolation", args.isolation, isolations),
+        ("perturbations", args.perturb, perturbations),
+    )
+    return {key: run(args, store, workspace, names) for key, asked, run in measures if asked}

@@ -7,12 +7,13 @@ documents (domain, language), each against all others, on the windows of `interp
 2. acc_p: the same after the first p roots have been taken away, one after another.
    local = 2 (acc_0 - acc_p): 1 where the label was in them and nowhere else.
 3. acc_i: that of a tree of i further splits, grown best first.
-   global = 1 - Σ_{i=1..n} (acc_i - acc_0) / n: 1 where no other unit adds anything.
+   global = 1 - Σ_{i=1..n} (acc_i - acc_0) / n: 1 where further splits add nothing.
 4. FMS@p = acc_0 (local + global) / 2, and its mean over the labels.
 
 1 is a unit that is the label; .25 is chance (acc_0 = ½, local 0, global 1). Intervals of 95 %
 resample held-out documents. Ours, not the paper's: balanced accuracy, since labels are rarer than
-their absence; n = 5; and trees choose among the ``SCREENED`` units of greatest F statistic.
+their absence; n = 5; further splits may be of the root itself; and trees choose among the
+``SCREENED`` units of greatest F statistic.
 """
 
 from collections.abc import Sequence

@@ -5,7 +5,7 @@ Heap et al. 2025, "Sparse autoencoders can interpret randomly initialized transf
 not random. So what a dictionary finds counts only as far as it exceeds what one of the same make
 finds there. As their "re-randomized, excluding embeddings": in each block every weight matrix is
 drawn anew from a normal of its own mean and deviation. Embeddings, norms and biases stay, so that
-tokens still differ as they do in the trained model and activations keep about their size.
+tokens still differ as they do in the trained model.
 """
 
 import hashlib

@@ -157,11 +157,18 @@ def test_the_command_line_probes_the_model_with_random_weights_too(workspace, ca
         out = workspace.dictionary(model, SITE, "topk-12-k2-s0")
         train(made, SITE, TopK(latents=12, k=2), TrainConfig(tokens=512, batch=64), out=out)
     capsys.readouterr()
-    assert main(["evaluate", "toy", SITE, "--no-model", "--probe", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)["probes"]
-    count = [each["basis"] for each in found].count
-    assert count("topk-12-k2-s0") == count("neurons") == count("random")
-    assert count("neurons") == 2 * len({(each["label"], each["k"]) for each in found})
+    flags = ["--no-model", "--probe", "--perturb", "--json"]
+    assert main(["evaluate", "toy", SITE, *flags]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (theirs,) = found["random_weights"].values()
+    assert found["random_weights"].keys() == {"toy@random"}
+    assert theirs.keys() == {"probes", "perturbations"}
+    # The stores hold the same rows, so what is measured of both is the same.
+    assert theirs["probes"] == found["probes"]
+    assert theirs["perturbations"] == found["perturbations"]
+    assert {each["basis"] for each in theirs["probes"]} >= {"neurons", "topk-12-k2-s0"}
+    assert main(["evaluate", "toy", SITE, "--no-model", "--probe"]) == 0
+    assert "sparse probing of toy@random" in capsys.readouterr().out
 
 
 def test_the_same_seed_gives_the_same_probes(store) -> None:
