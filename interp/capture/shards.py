@@ -26,6 +26,7 @@ from interp.errors import DataError, ResourceError
 from interp.models import LoadedModel
 from interp.models.registry import DTYPES
 from interp.models.sites import kind_of
+from interp.products import faster_products
 from interp.store import Site
 from interp.store.encoding import LARGEST, all_finite
 from interp.store.publisher import not_finite
@@ -139,7 +140,7 @@ class ShardRunner:
         if self._witness is not None and self._witness not in wanted:
             wanted.append(self._witness)
         device = self._model.device
-        with torch.inference_mode():
+        with torch.inference_mode(), faster_products():
             read = self._model.activations(torch.from_numpy(tokens).to(device), wanted)
             keep = torch.from_numpy(inside).to(device)
             if self._witness is not None and out.norms is not None:

@@ -38,6 +38,7 @@ from interp.errors import ConfigError
 from interp.evaluate.probing import DRAWS
 from interp.evaluate.spelling import Spelling
 from interp.features.bases import DictionaryBasis
+from interp.products import faster_products
 from interp.store.site import JOINT
 
 GAIN = 0.03
@@ -83,6 +84,7 @@ class Absorption:
         return asdict(self)
 
 
+@faster_products()
 def absorption(
     bases: Sequence[DictionaryBasis], words: Spelling, *, seed: int = 0
 ) -> list[Absorption]:

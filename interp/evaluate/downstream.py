@@ -34,6 +34,7 @@ from interp.errors import ConfigError, DataError
 from interp.evaluate.candidate import Candidate, candidate, same_sites
 from interp.evaluate.windows import Windows, heldout_windows
 from interp.models import LoadedModel
+from interp.products import faster_products
 from interp.progress import Progress, silent
 from interp.sae import Dictionary
 from interp.sae.survey import survey
@@ -134,6 +135,7 @@ def downstream(
     return found
 
 
+@faster_products()
 def downstream_many(
     candidates: Sequence[Candidate],
     model: LoadedModel,

@@ -35,6 +35,7 @@ from torch.nn.functional import normalize
 
 from interp.errors import DataError
 from interp.evaluate.candidate import Candidate, same_sites
+from interp.products import faster_products
 from interp.progress import Progress, silent
 from interp.sae import Reconstruction
 from interp.sae.metrics import EDGES
@@ -123,6 +124,7 @@ class _Sums:
         self.rows += len(x)
 
 
+@faster_products()
 @torch.inference_mode()
 def measure(
     candidates: Sequence[Candidate], store: ActivationStore, *, progress: Progress = silent

@@ -26,6 +26,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from interp.errors import ConfigError
 from interp.evaluate.probing import DRAWS, Examples, examples_of, pool
 from interp.features.bases import Basis
+from interp.products import faster_products
 from interp.progress import Part, Progress, silent
 from interp.store import ActivationStore
 
@@ -66,6 +67,7 @@ class Isolation:
         return asdict(self)
 
 
+@faster_products()
 def isolation(
     bases: Sequence[Basis],
     store: ActivationStore,

@@ -33,6 +33,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from interp.errors import ConfigError, DataError
 from interp.evaluate.probing import DRAWS, LEAST, Examples, choose, labels_of, pool
 from interp.features.bases import Basis, NeuronBasis, written_site
+from interp.products import faster_products
 from interp.progress import Part, Progress, silent
 from interp.store import ActivationStore
 
@@ -79,6 +80,7 @@ class LinearProbe:
         return x @ self.weight + self.bias
 
 
+@faster_products()
 def perturb(
     bases: Sequence[Basis],
     store: ActivationStore,

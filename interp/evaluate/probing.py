@@ -28,6 +28,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from interp.errors import ConfigError, DataError
 from interp.features.bases import Basis
+from interp.products import faster_products
 from interp.progress import Part, Progress, silent
 from interp.store import ActivationStore
 
@@ -87,6 +88,7 @@ class Examples:
     """How many rows each has."""
 
 
+@faster_products()
 def probe(
     bases: Sequence[Basis],
     store: ActivationStore,

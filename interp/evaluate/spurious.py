@@ -47,6 +47,7 @@ from interp.evaluate.perturbation import (
 )
 from interp.evaluate.probing import DRAWS, LEAST, Examples, choose, labels_of, pool
 from interp.features.bases import Basis
+from interp.products import faster_products
 from interp.progress import Part, Progress, silent
 from interp.store import ActivationStore
 
@@ -103,6 +104,7 @@ class _Pair:
     reads_spurious: LinearProbe
 
 
+@faster_products()
 def remove_spurious(
     bases: Sequence[Basis],
     store: ActivationStore,

@@ -32,6 +32,7 @@ from jaxtyping import Float, Float32, Float64, Int64
 from scipy.optimize import linear_sum_assignment
 
 from interp.errors import DataError
+from interp.products import faster_products
 from interp.sae import Dictionary
 
 Rows = tuple[Float32[np.ndarray, "_ d_in"], Float32[np.ndarray, "_ feature"]]
@@ -139,6 +140,7 @@ class _Overlap:
         self.both += np.einsum("rp,rp->p", on[:, self.truths], fired[:, self.latents])
 
 
+@faster_products()
 @torch.inference_mode()
 def judge(
     dictionary: Dictionary, truth: Float[np.ndarray, "feature d_in"], batches: Iterable[Rows]

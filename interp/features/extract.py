@@ -28,6 +28,7 @@ from interp.features.passes import BYTES, Passes
 from interp.features.spill import is_sparse
 from interp.features.table import VERSION, UnitTable
 from interp.features.units import Units
+from interp.products import faster_products
 from interp.progress import Progress, silent
 from interp.sae import Dictionary
 from interp.store import ActivationStore
@@ -37,6 +38,7 @@ POLL = 0.2
 """Seconds between two looks at what other processes have made."""
 
 
+@faster_products()
 def extract(
     bases: Sequence[Basis | Dictionary],
     store: ActivationStore,

@@ -27,6 +27,7 @@ from interp.config import to_dict
 from interp.errors import ConfigError, DataError, UnknownName
 from interp.features.bases import any_negative
 from interp.features.fitted import KINDS, FittedBasis
+from interp.products import faster_products
 from interp.progress import Progress, silent
 from interp.provenance import Provenance
 from interp.sae.survey import check_finite, check_rows
@@ -91,6 +92,7 @@ class _Found:
     converged: bool = True
 
 
+@faster_products()
 def fit_basis(
     store: ActivationStore,
     site: str,

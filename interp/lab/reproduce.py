@@ -16,6 +16,7 @@ from interp.lab.result import (
     Result,
     experiments,
 )
+from interp.products import faster_products
 from interp.progress import Progress, silent
 from interp.provenance import Provenance
 from interp.workspace import Workspace, working_in
@@ -24,6 +25,7 @@ FILE = "result.json"
 VERSION = 1
 
 
+@faster_products()
 def reproduce(
     experiment: Experiment,
     *,

@@ -14,6 +14,7 @@ from torch import Tensor
 from interp.models.base import LoadedModel
 from interp.models.identities import identity_error
 from interp.models.references import framework_states
+from interp.products import faster_products
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
 """Largest relative distance of two rows that count as the same, by the model's dtype."""
@@ -39,6 +40,7 @@ class Check:
     """What to do if it failed, or why it does not apply; empty after a pass."""
 
 
+@faster_products()
 def check_model(model: LoadedModel) -> list[Check]:
     """Test a model; takes a few forward passes of 24 tokens, and its memory a second time."""
     return _Checker(model).all()

@@ -31,6 +31,7 @@ from interp.models.pretraining import (
     step_file,
 )
 from interp.models.tokenizer import Tokenizer
+from interp.products import faster_products
 from interp.progress import Progress, silent
 from interp.provenance import Provenance
 from interp.workspace import Workspace
@@ -88,6 +89,7 @@ class ShakespeareConfig(PretrainingConfig):
         )
 
 
+@faster_products()
 def train_shakespeare(
     config: ShakespeareConfig, workspace: Workspace, progress: Progress = silent
 ) -> Path:

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from interp.errors import DataError
+from interp.products import faster_products
 from interp.sae.base import Dictionary
 from interp.sae.survey import check_finite, check_rows
 from interp.store import ActivationStore
@@ -68,6 +69,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value  # type: ignore[reportUnknownArgumentType]
 
 
+@faster_products()
 @torch.inference_mode()
 def reconstruction(
     dictionary: Dictionary,

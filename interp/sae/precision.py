@@ -1,6 +1,6 @@
 """In which precision a step's matrix products are computed; weights and Adam stay in float32.
 
-fp32   as it says, on every device
+fp32   as it says, on every device; on a CPU by the faster of torch's libraries (`interp.products`)
 tf32   a GPU's products of float32 round their factors to 10 bits of mantissa; no effect on a CPU
 bf16   torch.autocast: products of bfloat16 (7 bits), sums, losses and gradients back in float32
 
@@ -22,6 +22,7 @@ from typing import Literal
 
 import torch
 
+from interp.products import faster_products
 from interp.sae import kernels
 from interp.sae.learner import Learner
 from interp.sae.sparse import SparseLearner
@@ -39,7 +40,7 @@ def computing(precision: Precision, device: torch.device) -> Generator[None, Non
     try:
         if precision == "tf32":
             products.fp32_precision = "tf32"
-        with cast:
+        with cast, faster_products():
             yield
     finally:
         products.fp32_precision = before

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from interp.errors import DataError, ResourceError
+from interp.products import faster_products
 from interp.progress import Progress
 from interp.sae import files
 from interp.sae.base import Dictionary
@@ -24,6 +25,7 @@ from interp.sae.trackers import check_trackers
 from interp.store import ActivationStore, ShuffledBatches
 
 
+@faster_products()
 def train_jobs(
     store: ActivationStore,
     jobs: Sequence[Job],

@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch.nn.functional import normalize
 
+from interp.products import LIBRARIES, error, faster_products, library, permitted
 from interp.sae.kernels import Backend, Rule, Weights, backends
 from interp.sae.kernels.clock import clock, timed
 from interp.sae.kernels.compiledstep import CompiledBackend
@@ -99,13 +100,20 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
+    with faster_products():
+        steps()
+    products()
+
+
+def steps() -> None:
+    """Every backend's step in turns, then the parts of the compiled ones."""
     x = planted()
-    steps: dict[str, Callable[[], object]] = {}
+    each_step: dict[str, Callable[[], object]] = {}
     for name in NAMES:
         way = in_one_pass if name.startswith("compiled") else plain
-        steps[name] = way(backends()[name](), x)
-        seconds(steps[name])  # warm from here on
-    rounds = [{name: seconds(step) for name, step in steps.items()} for _ in range(ROUNDS)]
+        each_step[name] = way(backends()[name](), x)
+        seconds(each_step[name])  # warm from here on
+    rounds = [{name: seconds(step) for name, step in each_step.items()} for _ in range(ROUNDS)]
     print(f"{torch.get_num_threads()} threads, medians (fastest) of {ROUNDS} rounds in turns")
     for name, label in NAMES.items():
         taken = [each[name] for each in rounds]
@@ -120,12 +128,11 @@ def main() -> None:
         with clock() as counted:
             for _ in range(ROUNDS + 1):
                 with timed("whole"):
-                    steps[name]()
+                    each_step[name]()
         parts = ", ".join(f"{part} {taken:.1f}" for part, taken in split(counted.steps).items())
         print(f"  {NAMES[name]}, ms: {parts}")
     for line in misses(x, fresh()):
         print(f"  {line}")
-    products()
 
 
 def misses(x: torch.Tensor, weights: Weights) -> Iterator[str]:
@@ -159,17 +166,11 @@ def chosen(
 
 
 def products() -> None:
-    """What each setting of float32 products really computes here."""
-    draw = torch.Generator().manual_seed(2)
-    a, b = torch.randn(1024, D_IN, generator=draw), torch.randn(D_IN, LATENTS, generator=draw)
-    exact = a.double() @ b.double()
-    before = torch.get_float32_matmul_precision()
-    try:
-        for setting in ("highest", "high", "medium"):
-            torch.set_float32_matmul_precision(setting)
-            error = float((a @ b - exact).norm() / exact.norm())
-            taken = min(seconds(lambda: a @ b) for _ in range(5))
+    """What each of torch's matrix libraries computes here, and which one steps take."""
+    a, b = torch.randn(1024, D_IN), torch.randn(LATENTS, D_IN)
+    for name in LIBRARIES:
+        with permitted(name):
+            taken = min(seconds(lambda: a @ b.T) for _ in range(5))
             speed = 2 * a.numel() * LATENTS / taken / 1e9
-            print(f"  float32 products, {setting}: error {error:.1e}, {speed:,.0f} GFLOP/s")
-    finally:
-        torch.set_float32_matmul_precision(before)
+            print(f"  float32 products, {name}: error {error():.1e}, {speed:,.0f} GFLOP/s")
+    print(f"  taken: {library()}")

@@ -24,6 +24,7 @@ from interp.errors import ConfigError, DataError
 from interp.evaluate.causal.intervene import Change, changed, control, require_predictions
 from interp.evaluate.causal.part import Intervention, Part
 from interp.models import LoadedModel
+from interp.products import faster_products
 
 TOP = 8
 """Most likely tokens kept of each position."""
@@ -104,6 +105,7 @@ class Effect:
         return Range.of([_changed(self.before, each) for each in self.controls])
 
 
+@faster_products()
 @torch.no_grad()
 def effect(
     model: LoadedModel,

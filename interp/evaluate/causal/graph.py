@@ -33,6 +33,7 @@ from interp.evaluate.causal.intervene import UNCHANGED
 from interp.evaluate.causal.targets import Target
 from interp.features.bases import DictionaryBasis
 from interp.models import LoadedModel
+from interp.products import faster_products
 from interp.progress import Progress, silent
 from interp.store.site import JOINT
 
@@ -104,6 +105,7 @@ def attribution_graph(
     return graph
 
 
+@faster_products()
 def attribution_graphs(
     model: LoadedModel,
     source: DictionaryBasis,

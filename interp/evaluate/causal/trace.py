@@ -29,6 +29,7 @@ from interp.evaluate.causal.prompt import Token, compared, text_of, window
 from interp.evaluate.causal.targets import LogitDifference, PreActivations
 from interp.features.bases import DictionaryBasis
 from interp.models import LoadedModel
+from interp.products import faster_products
 from interp.progress import Part, Progress, silent
 from interp.provenance import Provenance
 
@@ -106,6 +107,7 @@ class Trace:
         return plain
 
 
+@faster_products()
 def trace(
     model: LoadedModel,
     sources: Sequence[DictionaryBasis],

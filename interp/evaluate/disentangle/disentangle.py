@@ -31,6 +31,7 @@ from interp.features.disentangled import CarriedSense, Disentangled
 from interp.features.meanings import Sense
 from interp.features.table import UnitTable
 from interp.models import LoadedModel
+from interp.products import faster_products
 from interp.progress import Part, Progress, silent
 from interp.provenance import Provenance
 from interp.store import ActivationStore
@@ -39,6 +40,7 @@ LISTED = 5
 """Latents listed of each sense; the rest is summed up."""
 
 
+@faster_products()
 def disentangle(
     table: UnitTable,
     index: int,
