@@ -49,6 +49,10 @@ class Architecture(ABC):
         """Number of latents at a site ``d_in`` wide."""
         return self.latents if self.latents is not None else self.expansion * d_in
 
+    def searches(self) -> bool:
+        """Whether its step looks for the largest pre-activations, as `TrainConfig.search` says."""
+        return False
+
     def check(self, d_in: int) -> None:
         """Check the settings against a site ``d_in`` wide.
 

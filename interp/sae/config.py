@@ -30,6 +30,11 @@ class TrainConfig:
     """Tokens of a batch that go through at once, to save memory; by default all."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """Of the matrix products; weights and Adam stay in float32. tf32 is for GPUs only."""
+    search: Literal["full", "bf16", "bf16-near"] = "full"
+    """Where a step on a CPU looks for the largest pre-activations (TopK, BatchTopK, Matryoshka): in
+    products of float32, or faster where the processor has them, of bfloat16, of which all that may
+    be among the largest are computed again in float32. The selection is the same; bf16-near, which
+    computes fewer, may miss one in one row of 10,000."""
     scale: Literal["mean-norm", "none", "per-dim", "whitening"] = "mean-norm"
     """Input scaling, folded into the saved weights: mean distance from the centre to √d, every
     dimension to spread 1, or every direction to spread 1."""

@@ -22,12 +22,14 @@ from typing import Literal
 
 import torch
 
+from interp.errors import ConfigError
 from interp.products import faster_products
 from interp.sae import kernels
 from interp.sae.learner import Learner
 from interp.sae.sparse import SparseLearner
 
 Precision = Literal["fp32", "tf32", "bf16"]
+Search = Literal["full", "bf16", "bf16-near"]
 HAND_WRITTEN = kernels.__name__
 
 
@@ -46,10 +48,18 @@ def computing(precision: Precision, device: torch.device) -> Generator[None, Non
         products.fp32_precision = before
 
 
-def suit(learner: Learner, precision: Precision) -> Learner:
-    """The learner, on a step that rounds if its kernels could not follow."""
+def suit(learner: Learner, precision: Precision, search: Search = "full") -> Learner:
+    """The learner, on a step that rounds if its kernels could not follow.
+
+    Raises:
+        ConfigError: its step does not search.
+    """
     learner.lists = learner.lists and precision != "bf16"
     sparse = isinstance(learner, SparseLearner)
     if precision == "bf16" and sparse and type(learner.backend).__module__.startswith(HAND_WRITTEN):
         learner.backend = kernels.rounding_backend(learner.weights.b_enc.device)
+    if search != "full":
+        if not sparse or not kernels.searches(learner.backend):
+            raise ConfigError(f"search={search} is for steps compiled for a CPU; leave it out")
+        learner.backend.encode.search = search
     return learner

@@ -150,6 +150,8 @@ def _job(
     architecture.check(site.width)
     if config.resample is not None and getattr(architecture, "frozen_decoder", False):
         raise ConfigError("resample rewrites decoder rows that frozen_decoder keeps; drop one")
+    if config.search != "full":
+        _check_search(architecture, config, target)
     origin = Origin(model=store.model, site=site.name, store=store.name, store_digest=store.digest)
     place = store.site(target or site.name)
     if target is not None:
@@ -165,6 +167,15 @@ def _job(
         raise ConfigError("cross_layer leads from sites to others; name the others with target")
     read, written = ([part.width for part in store.parts(each)] for each in (site, place))
     return replace(job, widths=crosslayer.check(read, written, architecture.width(site.width)))
+
+
+def _check_search(architecture: Architecture, config: TrainConfig, target: str | None) -> None:
+    if not architecture.searches():
+        able = ", ".join(kind for kind, cls in architectures().items() if cls().searches())
+        raise ConfigError(f"search={config.search} is for {able}; leave it out")
+    if target is not None or config.precision == "bf16":
+        what = "a transcoder" if target is not None else "precision=bf16"
+        raise ConfigError(f"search={config.search} has no effect on {what}; leave it out")
 
 
 def _check_transcoder(architecture: Architecture, config: TrainConfig) -> None:

@@ -56,7 +56,8 @@ class Trainer:
             matrix: what they are then multiplied by, if anything (see `Scaling`).
             empty: makes an empty dictionary of the architecture; only resampling needs it.
         """
-        self.learner, self.batches, self.config = suit(learner, config.precision), batches, config
+        self.learner = suit(learner, config.precision, config.search)
+        self.batches, self.config = batches, config
         self.scale, self.variance = scale, variance
         self.matrix = None if matrix is None else matrix.to(learner.weights.b_dec.device)
         self.empty = empty

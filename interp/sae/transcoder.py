@@ -50,6 +50,10 @@ class TranscodingArchitecture(SparseArchitecture):
     """Whether each latent of a transcoder between joint sites reads one of them and writes its
     partner and all later ones (Ameisen et al. 2025)."""
 
+    def searches(self) -> bool:
+        """See `Architecture.searches`."""
+        return True
+
     def label(self, d_in: int) -> str:
         """See `Architecture.label`."""
         return super().label(d_in) + "-clt" * self.cross_layer + "-skip" * self.skip

@@ -142,8 +142,8 @@ def misses(x: torch.Tensor, weights: Weights) -> Iterator[str]:
         while done < stage:
             step()
             done += 1
-        exact, _ = chosen("exact", weights, x)
-        for search in ("bfloat16", "bfloat16-near"):
+        exact, _ = chosen("full", weights, x)
+        for search in ("bf16", "bf16-near"):
             found, full = chosen(search, weights, x)
             rows = float((found != exact).any(dim=1).float().mean())
             latents = 1 - float(torch.isin(found, exact).float().mean())
@@ -154,7 +154,7 @@ def misses(x: torch.Tensor, weights: Weights) -> Iterator[str]:
 
 
 def chosen(
-    search: Literal["exact", "bfloat16", "bfloat16-near"], weights: Weights, x: torch.Tensor
+    search: Literal["full", "bf16", "bf16-near"], weights: Weights, x: torch.Tensor
 ) -> tuple[torch.Tensor, float]:
     """Each row's selection as sorted numbers of its own [n, k]; products computed again a row."""
     backend = CompiledBackend(search)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.sae.kernels import Backend, Rule, Weights, backends
-from interp.sae.kernels import compiledstep as compiled_module
+from interp.sae.kernels import compiledencode as compiled_module
 from interp.sae.kernels import sparse as sparse_module
 
 # Triton's take these proofs in `test_triton.py`, at sizes fit for its interpreter.

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from interp.errors import ConfigError
 from interp.sae.kernels import DenseBackend, Rule, Weights, backends, default_backend, selecting
-from interp.sae.kernels import compiledstep as module
+from interp.sae.kernels import compiledencode as module
+from interp.sae.kernels.compiledstep import CompiledBackend
 
 COMPILED = ["compiled", "compiled-bfloat16", "compiled-bfloat16-near"]
 
@@ -65,15 +66,19 @@ def whole_numbers(seed: int, n: int, d_in: int, latents: int) -> tuple[Weights, 
     latents=st.integers(2, 300),
     k=st.integers(1, 8),
     bias=st.sampled_from([0, -(10**6), 10**6]),
+    per=st.sampled_from(["row", "batch"]),
+    guess=st.sampled_from([None, 1e-3, 1e9]),
 )
-def test_the_bfloat16_search_misses_nothing(seed, n, latents, k, bias):
+def test_the_bfloat16_search_misses_nothing(seed, n, latents, k, bias, per, guess):
     """Without rounding in float32, what is selected must be the dense reference's to the bit."""
     weights, x = whole_numbers(seed, n, 3, latents)
     weights.b_enc.add_(bias)
-    rule = Rule(k=min(k, latents), per="row", aux_k=3, aux_coefficient=0.5)
+    rule = Rule(k=min(k, latents), per=per, aux_k=3, aux_coefficient=0.5)
     dead = torch.arange(latents) % 3 == 0
     dense = DenseBackend().step(weights, x, rule, 1e6, dead)
-    found = backends()["compiled-bfloat16"]().step(weights, x, rule, 1e6, dead)
+    backend = CompiledBackend("bf16")
+    backend.encode.guess = guess
+    found = backend.step(weights, x, rule, 1e6, dead)
     assert torch.equal(found.fired, dense.fired)
     assert torch.equal(found.l0, dense.l0)
     assert torch.equal(found.smallest, dense.smallest)
@@ -103,14 +108,15 @@ def test_the_number_of_threads_changes_no_byte(name: str, per, monkeypatch) -> N
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
 
 
-def test_far_too_many_candidates_are_cut_early_and_exactly(monkeypatch) -> None:
+@pytest.mark.parametrize("search", ["full", "bf16", "bf16-near"])
+def test_far_too_many_candidates_are_cut_early_and_exactly(search, monkeypatch) -> None:
     """A guess of nothing makes every positive entry a candidate."""
     weights, x = planted()
     rule = Rule(k=2, per="batch", aux_k=0, aux_coefficient=0.0)
     expected = DenseBackend().step(weights, x, rule, 48.0)
     monkeypatch.setattr(module, "CHUNK", 4 * 10)  # bytes: ten rows
-    backend = module.CompiledBackend()
-    backend._guess = 0.0
+    backend = CompiledBackend(search)
+    backend.encode.guess = 0.0
     found = backend.step(weights, x, rule, 48.0)
     assert torch.equal(found.fired, expected.fired)
     room = 5 / 4 * (module.SPARE * 2 * 300 + 10 * 200)  # candidates kept, and one chunk

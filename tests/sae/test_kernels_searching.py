@@ -13,7 +13,7 @@ Rows = Float[torch.Tensor, "rows d_in"]
 
 
 def rounded(table: Rows) -> searching.Rounded:
-    return CompiledBackend("bfloat16")._rounded("table", table)
+    return CompiledBackend("bf16").encode._rounded("table", table)
 
 
 def errors(x: Rows, encoder: Rows) -> np.ndarray:
@@ -78,7 +78,7 @@ def test_a_product_that_is_rounded_itself_is_not_missed() -> None:
     encoder = torch.tensor([[256.0, 1.0], [156.0, 0.0]])
     weights = Weights(encoder, torch.tensor([-100.0, 0.9]), encoder, torch.zeros(2))
     rule = Rule(k=1, per="row", aux_k=0, aux_coefficient=0.0)
-    found = CompiledBackend("bfloat16").step(weights, torch.ones(1, 2), rule, 1.0)
+    found = CompiledBackend("bf16").step(weights, torch.ones(1, 2), rule, 1.0)
     assert found.fired.tolist() == [True, False]  # 157, which looks like 156, and 156.9
 
 
@@ -91,16 +91,16 @@ def test_the_near_search_computes_no_more_in_full_and_misses_no_row_in_a_thousan
     weights = Weights(encoder, torch.zeros(500), encoder, torch.zeros(encoder.shape[1]))
     rule = Rule(k=8, per="row", aux_k=0, aux_coefficient=0.0)
     chosen, full = {}, {}
-    for search in ("exact", "bfloat16", "bfloat16-near"):
+    for search in ("full", "bf16", "bf16-near"):
         backend = CompiledBackend(search)
         assert float(backend.step(weights, x, rule, 1.0).l0) == 8
         chosen[search] = backend._kept["main latents"].view(1000, 8).sort(dim=1).values
-        if search != "exact":
+        if search != "full":
             full[search] = float(backend._kept["full"].float().mean())
-    assert torch.equal(chosen["bfloat16"], chosen["exact"])
-    assert torch.equal(chosen["bfloat16-near"], chosen["exact"])
-    assert 8 <= full["bfloat16-near"] <= full["bfloat16"]
-    assert kind == "outliers" or full["bfloat16-near"] < full["bfloat16"]
+    assert torch.equal(chosen["bf16"], chosen["full"])
+    assert torch.equal(chosen["bf16-near"], chosen["full"])
+    assert 8 <= full["bf16-near"] <= full["bf16"]
+    assert kind == "outliers" or full["bf16-near"] < full["bf16"]
 
 
 def test_the_benchmark_counts_the_rows_and_latents_that_a_search_misses(monkeypatch) -> None:
@@ -108,13 +108,13 @@ def test_the_benchmark_counts_the_rows_and_latents_that_a_search_misses(monkeypa
     weights = Weights(encoder.clone(), torch.zeros(500), encoder, torch.zeros(64))
     monkeypatch.setattr(benchmark, "STAGES", (1,))
     sure, near = benchmark.misses(x, weights)
-    assert "bfloat16 search after 1 steps: 0.00% of rows and 0.00% of latents" in sure
-    assert "bfloat16-near search after 1 steps: 0.00% of rows and 0.00% of latents" in near
+    assert "bf16 search after 1 steps: 0.00% of rows and 0.00% of latents" in sure
+    assert "bf16-near search after 1 steps: 0.00% of rows and 0.00% of latents" in near
     honest = benchmark.chosen
 
     def off_by_one(search, *given):
         numbers, full = honest(search, *given)
-        numbers[0, 0] = -1 if search == "bfloat16-near" else numbers[0, 0]
+        numbers[0, 0] = -1 if search == "bf16-near" else numbers[0, 0]
         return numbers, full
 
     monkeypatch.setattr(benchmark, "chosen", off_by_one)

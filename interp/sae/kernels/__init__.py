@@ -10,12 +10,16 @@ array is touched when.
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 
 from interp.sae.kernels.dense import DenseBackend
 from interp.sae.kernels.interface import Backend, Rule, StepResult, Weights
 from interp.sae.kernels.sparse import SparseBackend
+
+if TYPE_CHECKING:
+    from interp.sae.kernels.compiledstep import CompiledBackend
 
 __all__ = [
     "Backend",
@@ -29,6 +33,7 @@ __all__ = [
     "has_compiled",
     "has_triton",
     "rounding_backend",
+    "searches",
 ]
 
 
@@ -41,8 +46,8 @@ def backends() -> dict[str, Callable[[], Backend]]:
 
     known: dict[str, Callable[[], Backend]] = {
         "compiled": CompiledBackend,
-        "compiled-bfloat16": partial(CompiledBackend, "bfloat16"),
-        "compiled-bfloat16-near": partial(CompiledBackend, "bfloat16-near"),
+        "compiled-bfloat16": partial(CompiledBackend, "bf16"),
+        "compiled-bfloat16-near": partial(CompiledBackend, "bf16-near"),
         "dense": DenseBackend,
         "sparse": SparseBackend,
     }
@@ -61,6 +66,15 @@ def has_compiled(device: torch.device) -> bool:
 def has_triton(device: torch.device) -> bool:
     """Whether Triton's loops run there: on a CUDA device, where triton is installed."""
     return device.type == "cuda" and find_spec("triton") is not None
+
+
+def searches(backend: Backend) -> "TypeGuard[CompiledBackend]":
+    """Whether it can look for active latents in rounded products, see `compiledencode.py`."""
+    if not has_compiled(torch.device("cpu")):
+        return False
+    from interp.sae.kernels.compiledstep import CompiledBackend
+
+    return isinstance(backend, CompiledBackend)
 
 
 def default_backend(device: torch.device) -> Backend:

@@ -187,3 +187,62 @@ def search(
         ends[start + i] = begin + count
         for e in range(count):
             values[begin + e], latents[begin + e] = some[e], which[e]
+
+
+@compiled
+@no_type_check
+def seek(
+    first: int,
+    last: int,
+    start: int,
+    pre: Array,
+    bias: Array,
+    cut: float,
+    begins: Array,
+    ends: Array,
+    values: Array,
+    latents: Array,
+    x: Array,
+    encoder: Array,
+    slack: Array,
+    full: Array,
+) -> None:
+    """As `above`, but from bfloat16 products; exact where their error is at most ``slack[row]``.
+
+    What lies a slack below the cut by the products cannot reach it. The others are counted first,
+    and then computed in full: of those that were counted some do not reach the cut.
+    """
+    width = len(bias)
+    row, maxima = np.empty(width, x.dtype), np.empty(blocks(32, width), x.dtype)
+    some, which = np.empty(width, x.dtype), np.empty(width, np.int32)
+    none = np.empty(0, np.int32)
+    farthest = np.abs(bias).max()
+    for i in range(first, last):
+        wide = slack[start + i] + ROUNDING * (abs(cut) + farthest)
+        load_bfloat(pre[i], bias, none, row)
+        fold(row, maxima)
+        count = candidates(row, maxima, row.dtype.type(cut - wide), some, which)
+        if len(values) == 0:
+            ends[start + i] = full[start + i] = count
+            continue
+        rescore(some, which, 0, count, x[start + i], encoder, bias)
+        count = move_up(some, which, 0, count, row.dtype.type(cut))
+        count = keep_positive(some, which, count)
+        begin = begins[start + i]
+        ends[start + i] = begin + count
+        values[begin : begin + count] = some[:count]
+        latents[begin : begin + count] = which[:count]
+
+
+@compiled
+@no_type_check
+def pack(first: int, last: int, begins: Array, ends: Array, values: Array, latents: Array) -> int:
+    """Move the lists of rows ``first`` to ``last`` together, in place; where the last one ends."""
+    at = begins[first]
+    for i in range(first, last):
+        begin, count = begins[i], ends[i] - begins[i]
+        for e in range(count):
+            values[at + e], latents[at + e] = values[begin + e], latents[begin + e]
+        begins[i], ends[i] = at, at + count
+        at += count
+    return at

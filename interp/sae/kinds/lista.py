@@ -56,6 +56,10 @@ class Lista(Matryoshka):
     tilt: float = 0.002
     """How much more rows with a large error weigh; 0 weighs all rows alike."""
 
+    def searches(self) -> bool:
+        """See `Architecture.searches`."""
+        return False
+
     def __post_init__(self) -> None:
         """Check the settings that need no site."""
         super().__post_init__()

@@ -56,6 +56,10 @@ class Matryoshka(SparseArchitecture):
     nesting: Literal["fixed", "random"] = "fixed"
     """Whether training uses ``prefixes`` as they are, or draws as many anew for every batch."""
 
+    def searches(self) -> bool:
+        """See `Architecture.searches`."""
+        return True
+
     def __post_init__(self) -> None:
         """Check the settings that need no site."""
         super().__post_init__()

@@ -49,6 +49,8 @@ def check(job: Job, mesh: Mesh) -> None:
         )
     if config.precision == "bf16":
         raise ConfigError(f"{alone} in bf16; choose fp32 or tf32")
+    if config.search != "full":
+        raise ConfigError(f"{alone} with search={config.search}; leave it out")
     if config.batch % rows:
         raise ConfigError(f"a batch of {config.batch} cannot be divided evenly among {rows}")
     if rows > 1 and config.micro_batch is not None:
