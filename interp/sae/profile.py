@@ -28,6 +28,7 @@ PARTS = {
     "rounding": "select",
     "select": "select",
     "search": "select",
+    "seek": "select",
     "above": "select",
     "count": "select",
     "collect": "select",

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from interp.cli import main
 from interp.errors import ConfigError, FormatError
 from interp.sae.bench import KINDS, Contest, contest, drivers, loop
-from interp.sae.bench.contest import _contestants, _given
+from interp.sae.bench.contest import OURS, _contestants, _given, run
 from interp.sae.bench.ours import Ours
 
 SMALL = Contest(d_in=16, latents=48, k=3, batch=32, seconds=0.01, steps=3, batches=4, threads=1)
@@ -31,8 +32,9 @@ def test_rows_are_scaled_as_the_trainer_scales_and_the_same_every_time(given, tm
     assert not np.isin(heldout[:, 0], rows[:, 0]).any()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("by", ["dense", "compiled"])
+@pytest.mark.parametrize(
+    ("kind", "by"), [(kind, by) for kind in KINDS for by in OURS.get(kind, ("dense", "compiled"))]
+)
 def test_each_of_ours_takes_steps_and_is_measured(kind: str, by: str, given, monkeypatch, capsys):
     settings = {**given, "kind": kind, "by": by}
     monkeypatch.setattr(sys, "argv", ["ours", json.dumps(settings)])
@@ -65,6 +67,25 @@ def test_figures_are_of_the_held_out_rows() -> None:
     assert found["fve"] == pytest.approx(0.75)
     assert found["l0"] == pytest.approx(1.1)
     assert found["dead"] == 0.5
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_other_trainers_are_given_our_matrix_library_if_asked(same, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("INTERP_PRODUCTS", "onednn")
+    found = _given(replace(SMALL, same_products=same), tmp_path)
+    assert found["permission"] == ("bf16" if same else "none")
+    (tmp_path / "told.py").write_text(
+        "import loop, torch\n"
+        "class Told:\n"
+        "    def __init__(self, settings): self.n = settings['latents']\n"
+        "    def step(self, x): pass\n"
+        "    def explain(self, x):\n"
+        "        told = torch.backends.mkldnn.matmul.fp32_precision == 'bf16'\n"
+        "        return x, torch.full((len(x), self.n), float(told))\n"
+        "loop.main(Told)\n"
+    )
+    row = run([sys.executable, str(tmp_path / "told.py")], {**found, "kind": "topk", "by": ""})
+    assert row["l0"] == (48 if same else 0)
 
 
 DRIVER = """

@@ -15,10 +15,15 @@ from jaxtyping import Float32
 
 from interp.errors import ConfigError, FormatError
 from interp.files import read_json
+from interp.products import LIBRARIES, library
 from interp.progress import Progress, silent
 
 KINDS = ("topk", "batchtopk", "matryoshka", "jumprelu", "l1", "gated")
-OURS = {"topk": ("dense", "sparse", "compiled", "compiled-bfloat16")}
+OURS = {
+    "topk": ("dense", "sparse", "compiled", "compiled-bfloat16"),
+    "batchtopk": ("dense", "compiled", "compiled-bfloat16"),
+    "matryoshka": ("dense", "compiled", "compiled-bfloat16"),
+}
 """The ways that each of our architectures is stepped; the others are dense or listed."""
 FEATURES, ACTIVE = 2304, 20
 """Planted features, and how many of them are in a row on average."""
@@ -47,6 +52,8 @@ class Contest:
     than steps, rows are seen again, and FVE after equal time is that of fitting them by heart."""
     threads: int = 0
     """Threads of each contestant; 0 for as many as there are processors."""
+    same_products: bool = False
+    """Let other trainers multiply by the matrix library that ours choose (`interp.products`)."""
 
     def __post_init__(self) -> None:
         """Check every setting."""
@@ -152,6 +159,7 @@ def given(
         "dead_after": 64 * settings.batch,
         "sparsity_warmup": 50,
         "own": {},
+        "permission": LIBRARIES[library()] if settings.same_products else "none",
     }
 
 

@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -44,6 +44,8 @@ def main(build: Callable[[dict[str, Any]], Contestant]) -> None:
     """Run a contestant on the settings that the command line gives, and print what it measured."""
     settings = json.loads(sys.argv[1])
     torch.set_num_threads(settings["threads"])
+    if settings["permission"] != "none":  # by which torch takes another matrix library
+        cast(Any, torch.backends.mkldnn).matmul.fp32_precision = settings["permission"]
     torch.manual_seed(settings.get("seed", 1))
     rows = torch.from_numpy(np.load(settings["train"]))
     heldout = torch.from_numpy(np.load(settings["heldout"]))

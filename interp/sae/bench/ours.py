@@ -57,11 +57,12 @@ class Ours:
             warmup=0.0,
             decay=0.0,
             dead_after=settings["dead_after"],
+            search="bf16" if settings["by"] == "compiled-bfloat16" else "full",
         )
         learner = architecture.learner(d_in, torch.device("cpu"))
         learner.lists = settings["by"] != "dense"
         if isinstance(learner, SparseLearner) and settings["kind"] != "matryoshka":
-            learner.backend = backends()[settings["by"]]()
+            learner.backend = backends()[settings["by"].removesuffix("-bfloat16")]()
         learner.initialise(
             torch.zeros(d_in), torch.Generator().manual_seed(settings.get("seed", 1))
         )
