@@ -10,9 +10,11 @@ import torch
 
 from interp.cli import main
 from interp.errors import ConfigError, FormatError
+from interp.sae import architectures
 from interp.sae.bench import KINDS, Contest, contest, drivers, loop
 from interp.sae.bench.contest import OURS, _contestants, _given, run
 from interp.sae.bench.ours import Ours
+from tests.benchmarks.quality import at_l0
 
 SMALL = Contest(d_in=16, latents=48, k=3, batch=32, seconds=0.01, steps=3, batches=4, threads=1)
 
@@ -169,3 +171,25 @@ def test_drivers_that_are_not_there_or_damaged_are_refused(tmp_path, capsys) -> 
         drivers(tmp_path, sys.executable)
     assert main(["bench", "--peers", sys.executable]) == 2
     assert "--peers and --drivers belong together" in capsys.readouterr().err
+
+
+def test_figures_at_one_l0_lie_between_those_of_two_strengths() -> None:
+    def one(l0: float, fve: float, seed: int = 0) -> dict[str, float]:
+        return {"seed": seed, "l0": l0, "fve_steps": fve, "dead": 0.0, "recovered": fve, "kl": 1.0}
+
+    each = [one(16, 0.5), one(256, 0.9), one(64, 0.8), one(32, 0.1, seed=1)]
+    assert at_l0(each, 0, 128)["fve_steps"] == pytest.approx(0.85)
+    assert at_l0(each, 0, 64)["fve_steps"] == pytest.approx(0.8)
+    assert at_l0(each, 0, 32)["recovered"] == pytest.approx(0.65)
+    assert "those reached: 16, 64, 256" in at_l0(each, 0, 300)["error"]
+    assert "those reached: 32" in at_l0(each, 1, 33)["error"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("l1", "l1_coefficient"), ("jumprelu", "l0_coefficient")]
+)
+def test_a_strength_multiplies_our_penalty(kind: str, name: str, given) -> None:
+    ours = Ours({**given, "kind": kind, "by": "compiled", "strength": 3.0})
+    default = architectures()[kind]()
+    usual = 3e-3 if kind == "jumprelu" else getattr(default, name)
+    assert getattr(ours.trainer.learner.config, name) == pytest.approx(3 * usual)

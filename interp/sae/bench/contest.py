@@ -159,6 +159,7 @@ def given(
         "dead_after": 64 * settings.batch,
         "sparsity_warmup": 50,
         "own": {},
+        "strength": 1.0,
         "permission": LIBRARIES[library()] if settings.same_products else "none",
     }
 

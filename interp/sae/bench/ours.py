@@ -23,6 +23,10 @@ HORIZON = 100_000
 """Steps of the run that schedules count in, of which a contest makes the first few hundred."""
 
 
+PENALTIES = {"l1_coefficient": 0.2, "l0_coefficient": 3e-3}
+"""At strength 1; those that other trainers are given."""
+
+
 class Handed:
     """A stream that hands out the batch it was handed."""
 
@@ -47,6 +51,7 @@ class Ours:
         kind, d_in, batch = architectures()[settings["kind"]], settings["d_in"], settings["batch"]
         own = {name: settings[name] for name in ("latents", "k")}
         own["sparsity_warmup"] = settings["sparsity_warmup"] / HORIZON
+        own |= {name: settings["strength"] * weight for name, weight in PENALTIES.items()}
         own |= settings["own"].get(settings["kind"], {})
         known = {field.name for field in fields(kind)}
         architecture = from_dict(kind, {k: v for k, v in own.items() if k in known})

@@ -108,7 +108,7 @@ class CompiledEncoder:
         rows = self._rounded("centred", centred)
         latents = self._rounded("encoder", weights.encoder)
         slack = (bound if self.search == "bf16" else likely)(rows, latents)
-        full = self._buffer("full", len(centred), like=centred, dtype=torch.int32).numpy()
+        full = self._buffer("full", len(centred), like=centred, dtype=torch.int32).zero_().numpy()
         more = (centred.numpy(), weights.encoder.numpy(), slack, full)
         return Factors(rows.short, latents.short, more)
 

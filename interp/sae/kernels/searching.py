@@ -158,7 +158,7 @@ def search(
        L - 2 slack by the products cannot be among them.
     2. Compute those that reach L in full. Their k-th exact value is seldom as low as L - slack:
        what lies a slack below *it* by the products is no candidate either.
-    3. Compute the candidates that are left in full. ``full[row]`` says how many were, in all.
+    3. Compute the candidates that are left in full. ``full[row]`` counts how many were, in all.
 
     To the slack comes the rounding of the product itself; of those near L at most ``ROUNDING``
     times |L| + max |bias|.
@@ -181,7 +181,7 @@ def search(
         if reached >= k:
             count = move_up(some, which, reached, count, bisect(some[:reached], k, k) - wide)
         rescore(some, which, reached, count, x[start + i], encoder, bias)
-        full[start + i] = count
+        full[start + i] += count
         count = keep_largest(some, which, keep_positive(some, which, count), k)
         begin = (start + i) * k
         ends[start + i] = begin + count
@@ -223,8 +223,9 @@ def seek(
         fold(row, maxima)
         count = candidates(row, maxima, row.dtype.type(cut - wide), some, which)
         if len(values) == 0:
-            ends[start + i] = full[start + i] = count
+            ends[start + i] = count
             continue
+        full[start + i] += count
         rescore(some, which, 0, count, x[start + i], encoder, bias)
         count = move_up(some, which, 0, count, row.dtype.type(cut))
         count = keep_positive(some, which, count)

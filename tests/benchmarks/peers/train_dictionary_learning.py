@@ -18,9 +18,14 @@ from dictionary_learning.trainers.top_k import TopKTrainer
 
 class DictionaryLearning:
     def __init__(self, settings: dict[str, Any]) -> None:
-        k, warm = settings["k"], settings["sparsity_warmup"]
-        l1 = {"l1_penalty": 0.2 * settings["variance"] ** 0.5, "sparsity_warmup_steps": warm}
-        jump = {"target_l0": float(k), "sparsity_warmup_steps": warm}
+        k, warm, strength = settings["k"], settings["sparsity_warmup"], settings["strength"]
+        penalty = 0.2 * strength * settings["variance"] ** 0.5
+        l1 = {"l1_penalty": penalty, "sparsity_warmup_steps": warm}
+        jump = {
+            "sparsity_penalty": strength,
+            "target_l0": float(k),
+            "sparsity_warmup_steps": warm,
+        }
         groups = [1 / 32, 2 / 32, 4 / 32, 8 / 32, 17 / 32]
         self.kind = settings["kind"]
         cls, own = {

@@ -27,9 +27,9 @@ from sae_lens.training.sae_trainer import SAETrainer
 
 def build(settings: dict[str, Any]) -> Any:
     latents, k, warm = settings["latents"], settings["k"], settings["sparsity_warmup"]
-    spread = settings["variance"]
+    spread, strength = settings["variance"], settings["strength"]
     shares = (1 / 32, 3 / 32, 7 / 32, 15 / 32, 1)
-    l1 = {"l1_coefficient": 0.2 * spread**0.5, "l1_warm_up_steps": warm}
+    l1 = {"l1_coefficient": 0.2 * strength * spread**0.5, "l1_warm_up_steps": warm}
     cls, config, own = {
         "topk": (TopKTrainingSAE, TopKTrainingSAEConfig, {"k": k}),
         "batchtopk": (BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, {"k": k}),
@@ -41,7 +41,7 @@ def build(settings: dict[str, Any]) -> Any:
         "jumprelu": (
             JumpReLUTrainingSAE,
             JumpReLUTrainingSAEConfig,
-            {"l0_coefficient": 3e-3 * spread, "l0_warm_up_steps": warm},
+            {"l0_coefficient": 3e-3 * strength * spread, "l0_warm_up_steps": warm},
         ),
         "l1": (StandardTrainingSAE, StandardTrainingSAEConfig, l1),
         "gated": (GatedTrainingSAE, GatedTrainingSAEConfig, l1),
