@@ -154,9 +154,9 @@ def curve(kind: str, lists: bool) -> list[float]:
 def test_loss_curves_of_whole_trainings_agree(kind: str, monkeypatch) -> None:
     """500 float32 steps, dense at first and listed as soon as few pairs matter.
 
-    Where a pre-activation lies within rounding of its gate it may be active in one training only, and
-    from then on they differ a little. It depends on the processor whether that happens, so most steps
-    must agree to 1e-4, and all to 1e-2.
+    Where a pre-activation lies within rounding of its gate it may be active in one training only,
+    and from then on they differ a little. Whether that happens depends on the processor, so most
+    steps must agree to 1e-4, and all to 1e-2.
     """
     monkeypatch.setattr(module, "DENSITY", 0.3)  # of few latents
     told = listings(monkeypatch)
