@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from interp.config import from_dict
+from interp.products import faster_products
 from interp.sae.architecture import architectures
 from interp.sae.bench import loop
 from interp.sae.config import TrainConfig
@@ -83,6 +84,7 @@ class Ours:
         self._batches.x = x
         self.trainer.step()
 
+    @faster_products()
     def explain(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See `loop.Contestant`; as training encodes, over all rows as one batch."""
         learner = self.trainer.learner
