@@ -69,6 +69,18 @@ def test_figures_are_of_the_held_out_rows() -> None:
     assert found["fve"] == pytest.approx(0.75)
     assert found["l0"] == pytest.approx(1.1)
     assert found["dead"] == 0.5
+    rare = torch.randn(10, 3, generator=torch.Generator().manual_seed(1))
+    assert loop.measured(Half(), x, rare)["dead"] == 0.5
+
+    class Rare(Half):
+        def explain(self, x):
+            estimate, z = super().explain(x)
+            z[:, 3] = x[:, 0] > 50
+            return estimate, z
+
+    rare[7, 0] = 51.0
+    assert loop.measured(Rare(), x)["dead"] == 0.5
+    assert loop.measured(Rare(), x, rare)["dead"] == 0.25
 
 
 @pytest.mark.parametrize("same", [True, False])

@@ -25,6 +25,8 @@ OURS = {
     "matryoshka": ("dense", "compiled", "compiled-bfloat16"),
 }
 """The ways that each of our architectures is stepped; the others are dense or listed."""
+HELDOUT, HELDOUT_MORE = 4096, 61_440
+"""Held-out rows, and those beside them that dead latents are told by: 65,536 together."""
 FEATURES, ACTIVE = 2304, 20
 """Planted features, and how many of them are in a row on average."""
 
@@ -172,10 +174,13 @@ def _given(settings: Contest, place: Path) -> dict[str, Any]:
     train = np.empty((settings.batches * settings.batch, settings.d_in), np.float32)
     for start in range(0, len(train), settings.batch):
         train[start : start + settings.batch] = planted(rng, features, settings.batch)
-    heldout = planted(rng, features, 4096)
+    heldout = planted(rng, features, HELDOUT)
     scale = np.float32(settings.d_in**0.5 / np.sqrt(np.einsum("rd,rd->r", train, train)).mean())
     train *= scale
-    return given(settings, place, train, heldout * scale)
+    more = [planted(rng, features, HELDOUT) for _ in range(HELDOUT_MORE // HELDOUT)]
+    np.save(place / "more.npy", np.concatenate(more) * scale)
+    found = given(settings, place, train, heldout * scale)
+    return {**found, "more": str(place / "more.npy")}
 
 
 def planted(rng: np.random.Generator, features: np.ndarray, rows: int) -> np.ndarray:

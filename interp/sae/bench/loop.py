@@ -12,8 +12,10 @@ This file stands alone, with torch and numpy only, so that other environments ca
 
 4. If ``explain`` names a file of rows, write their reconstructions to the file ``explained``.
 
-Held-out: FVE = 1 - Σ‖x - x̂‖² / Σ‖x - x̄‖², L0, and the share of latents that are active on none of
-the rows. A rule over a batch takes the held-out rows as its batch.
+Held-out: FVE = 1 - Σ‖x - x̂‖² / Σ‖x - x̄‖², and L0. Dead is the share of latents that are active on
+none of the held-out rows, nor of those in the file ``more``, if there is one: a rare latent is not
+dead, and it takes many rows to tell. A rule over a batch takes the held-out rows as its batch, and
+of the others as many at a time.
 """
 
 import ctypes
@@ -50,6 +52,7 @@ def main(build: Callable[[dict[str, Any]], Contestant]) -> None:
     torch.manual_seed(settings.get("seed", 1))
     rows = torch.from_numpy(np.load(settings["train"]))
     heldout = torch.from_numpy(np.load(settings["heldout"]))
+    more = torch.from_numpy(np.load(settings["more"])) if "more" in settings else heldout[:0]
     load_late_parts()
     forget_peak()
     before = peak_bytes()
@@ -69,7 +72,7 @@ def main(build: Callable[[dict[str, Any]], Contestant]) -> None:
             give_back()
             forget_peak()
     most = max(most, peak_bytes() - before)
-    found = measured(contestant, heldout)
+    found = measured(contestant, heldout, more)
     counted = 1e3 * np.array(taken[1:])
     middle, fastest = np.median(counted, axis=0).tolist(), counted.min(axis=0).tolist()
     result = {
@@ -99,15 +102,20 @@ def now() -> Any:
 
 
 @torch.no_grad()
-def measured(contestant: Contestant, x: torch.Tensor) -> dict[str, float]:
-    """FVE, L0 and the share of dead latents on the held-out rows."""
+def measured(
+    contestant: Contestant, x: torch.Tensor, more: torch.Tensor | None = None
+) -> dict[str, float]:
+    """FVE and L0 on the held-out rows; the share of latents that no row rouses, nor one of more."""
     estimate, z = contestant.explain(x)
     active = z > 0
+    roused = active.any(dim=0)
+    for some in () if more is None else more.split(len(x)):
+        roused |= (contestant.explain(some)[1] > 0).any(dim=0)
     left = (x - estimate).double().square().sum() / (x - x.mean(dim=0)).double().square().sum()
     return {
         "fve": 1 - float(left),
         "l0": float(active.sum()) / len(x),
-        "dead": 1 - float(active.any(dim=0).float().mean()),
+        "dead": 1 - float(roused.float().mean()),
     }
 
 
