@@ -24,7 +24,7 @@ Eight dictionaries over one reading of the data: `tests.benchmarks.together`.
 
 python -m tests.benchmarks peers [--quick] [flags of `interp bench`]
 
-Whole training steps beside other trainers: `tests.benchmarks.beside`, about 16 minutes.
+Whole training steps beside other trainers: `tests.benchmarks.beside`, about 25 minutes.
 
 python -m tests.benchmarks quality STORE SITE [flags]
 

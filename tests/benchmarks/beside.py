@@ -3,7 +3,7 @@
 python -m tests.benchmarks peers [--quick] [flags of `interp bench`]
 
 tests/benchmarks/peers/README.md says how to make that environment. 29 trainers, 25 seconds of steps
-each: about 20 minutes; --quick asks for 2 seconds each, to see whether all of them run: 4 minutes.
+each: about 25 minutes; --quick asks for 2 seconds each, to see whether all of them run.
 """
 
 import os

@@ -114,6 +114,9 @@ def main(flags: list[str]) -> int:
         default=[1.0],
         help="of penalties",
     )
+    parser.add_argument(
+        "--clip", action="store_true", help="clip our gradients as SAELens always clips its own"
+    )
     parser.add_argument("--at-l0", type=float, default=64.0, help="where strengths are compared")
     parser.add_argument("--windows", type=int, default=64, help="held-out ones, for the loss")
     parser.add_argument("--out", type=Path)
@@ -176,15 +179,18 @@ def _one(
         train = rows.scaled(np.random.default_rng(seed).permutation(rows.train))
         np.save(folder / "explain.npy", asked)
         files = {"explain": str(folder / "explain.npy"), "explained": str(folder / "out.npy")}
+        common = given(settings, folder, train, rows.scaled(rows.heldout()))
         result = run(
             command,
             {
-                **given(settings, folder, train, rows.scaled(rows.heldout())),
+                **common,
                 **files,
                 "kind": kind,
                 "by": "compiled",
                 "seed": seed,
                 "strength": strength,
+                # norm 1 of a loss that is not divided by the variance of the rows
+                "clip": 1 / common["variance"] if args.clip else None,
             },
         )
         return result, None if "error" in result else np.load(folder / "out.npy")

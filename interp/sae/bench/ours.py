@@ -63,6 +63,7 @@ class Ours:
             warmup=0.0,
             decay=0.0,
             dead_after=settings["dead_after"],
+            clip=settings["clip"],
             search="bf16" if settings["by"] == "compiled-bfloat16" else "full",
         )
         learner = architecture.learner(d_in, torch.device("cpu"))
