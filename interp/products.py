@@ -1,26 +1,25 @@
 """Which of torch's two matrix libraries multiplies float32 on this processor, MKL or oneDNN.
 
-torch takes MKL unless float32 products are allowed to round their factors ("medium"). On some
-processors MKL takes twice as long as oneDNN; on those that round in hardware (AMX) the permission
-really means rounding. So both are asked once a process:
+torch takes MKL unless float32 products are allowed to round their factors ("medium"). On AMD's
+processors MKL takes twice as long as oneDNN; on Intel's both take as long, and on those that round
+in hardware (AMX) the permission really means rounding. So:
 
-1. With the permission the three products of a training step (x Wᵀ, z W, zᵀ x) are compared with
+1. Unless the processor is AMD's, torch's own choice stays. Its maker decides and no stopwatch: two
+   processes that measured would now and then differ, and with them the last digits.
+2. With the permission the three products of a training step (x Wᵀ, z W, zᵀ x) are compared with
    double precision. If they are not as exact as single precision is, torch's own choice stays.
-2. The first of them is timed in both, in turns. The fastest round of each counts, since other work
-   on the machine only slows down.
-3. Torch's own choice is left only for one at least `WORTH` times as fast. So chance does not
-   decide, and two runs of one command go the same way.
 
-``INTERP_PRODUCTS`` set to ``mkl`` or ``onednn`` decides instead, for instance where the processes
-of one training run on different machines.
+``INTERP_PRODUCTS`` set to ``mkl`` or ``onednn`` decides instead. `seconds` measures both.
 """
 
 import os
+import platform
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -31,13 +30,13 @@ from interp.errors import ConfigError
 SETTING = "INTERP_PRODUCTS"
 LIBRARIES = {"mkl": "none", "onednn": "bf16"}
 """The permission to round that makes torch take each; the processor decides what it means."""
-WORTH = 1.5
+AMD = "AuthenticAMD"
 ROUNDS = 5
 EXACT = 2e-6
 """Greatest relative error (Frobenius) of a product in single precision, some 3e-7 here."""
 
 _lock = threading.Lock()
-_measuring = threading.Lock()
+_choosing = threading.Lock()
 _inside = 0
 _before = "none"
 
@@ -87,23 +86,26 @@ def library() -> str:
     asked = os.environ.get(SETTING, "").lower()
     if asked and asked not in LIBRARIES:
         raise ConfigError(f"{SETTING}={asked} names no library; known: {', '.join(LIBRARIES)}")
-    with _measuring:
-        return asked or _measured()
+    with _choosing:
+        return asked or _chosen()
 
 
 @cache
-def _measured() -> str:
-    """The faster one here, among those that compute in single precision."""
-    if not torch.backends.mkldnn.is_available():
+def _chosen() -> str:
+    """The faster one here, if it computes in single precision."""
+    if not torch.backends.mkldnn.is_available() or AMD not in maker():
         return "mkl"
     with permitted("onednn"):
-        exact = error() <= EXACT
-    return faster(seconds()) if exact else "mkl"
+        return "onednn" if error() <= EXACT else "mkl"
 
 
-def faster(taken: Mapping[str, float]) -> str:
-    """The library to take, by the time of the same product in each."""
-    return "onednn" if taken["mkl"] > WORTH * taken["onednn"] else "mkl"
+def maker() -> str:
+    """What names the processor's maker, as far as the system tells."""
+    try:
+        told = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return os.environ.get("PROCESSOR_IDENTIFIER", platform.processor())
+    return next((line for line in told.splitlines() if line.startswith("vendor_id")), "")
 
 
 @contextmanager

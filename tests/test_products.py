@@ -12,9 +12,7 @@ from interp.products import (
     EXACT,
     LIBRARIES,
     SETTING,
-    WORTH,
     error,
-    faster,
     faster_products,
     library,
     permitted,
@@ -29,9 +27,9 @@ def allowed() -> str:
 @pytest.fixture(autouse=True)
 def _asked_anew(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.delenv(SETTING, raising=False)
-    products._measured.cache_clear()
+    products._chosen.cache_clear()
     yield
-    products._measured.cache_clear()
+    products._chosen.cache_clear()
 
 
 def test_products_are_exact_whichever_is_chosen() -> None:
@@ -74,10 +72,10 @@ def test_what_the_user_permitted_stays() -> None:
 
 
 def test_a_library_that_rounds_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "seconds", lambda: {"mkl": 3.0, "onednn": 1.0})
+    monkeypatch.setattr(products, "maker", lambda: "vendor_id : AuthenticAMD")
     monkeypatch.setattr(products, "error", lambda: 2e-3)  # as on a processor with AMX
     assert library() == "mkl"
-    products._measured.cache_clear()
+    products._chosen.cache_clear()
     monkeypatch.setattr(products, "error", lambda: 4e-7)
     assert library() == "onednn"
 
@@ -91,9 +89,19 @@ def test_the_error_of_rounded_products_is_seen(monkeypatch: pytest.MonkeyPatch) 
     assert float((product - exact).norm() / exact.norm()) > 100 * EXACT
 
 
-def test_chance_does_not_decide() -> None:
-    assert faster({"mkl": 1.0, "onednn": 1.0 / (WORTH - 0.01)}) == "mkl"
-    assert faster({"mkl": 1.0, "onednn": 1.0 / (WORTH + 0.01)}) == "onednn"
+def test_no_stopwatch_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "seconds", lambda: pytest.fail("measured"))
+    monkeypatch.setattr(products, "error", lambda: 4e-7)
+    for maker, expected in (("AuthenticAMD", "onednn"), ("GenuineIntel", "mkl"), ("", "mkl")):
+        products._chosen.cache_clear()
+        monkeypatch.setattr(products, "maker", lambda maker=maker: maker)
+        assert library() == expected
+
+
+def test_both_can_be_measured() -> None:
+    taken = products.seconds()
+    assert taken.keys() == LIBRARIES.keys()
+    assert all(0 < each < 10 for each in taken.values())
 
 
 def test_each_library_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
