@@ -25,11 +25,11 @@ import torch
 from interp.errors import ConfigError
 from interp.products import faster_products
 from interp.sae import kernels
+from interp.sae.kernels.interface import Search
 from interp.sae.learner import Learner
 from interp.sae.sparse import SparseLearner
 
 Precision = Literal["fp32", "tf32", "bf16"]
-Search = Literal["full", "bf16", "bf16-near"]
 HAND_WRITTEN = kernels.__name__
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,6 +14,7 @@ from interp.sae.kinds.gated import Gated
 from interp.sae.kinds.jumprelu import JumpReLU
 from interp.sae.kinds.l1 import L1
 from interp.sae.penalty import PenaltyLearner
+from interp.sae.trainer import Trainer
 from tests.sae.planted import Planted
 from tests.sae.shared import CPU, small, trainer_on
 
@@ -142,31 +142,39 @@ def listings(monkeypatch) -> list[bool]:
     return told
 
 
-def curve(kind: str, lists: bool) -> list[float]:
+def training(kind: str, lists: bool) -> Trainer:
     config = small(kind, latents=160)
     run = TrainConfig(tokens=500 * 128, batch=128, lr=3e-3, dead_after=3000)
     trainer = trainer_on(Planted(d_in=32, features=64, batch=128), config, run)
     trainer.learner.lists = lists
-    return [float(trainer.step().loss) for _ in range(500)]
+    return trainer
 
 
 @pytest.mark.parametrize("kind", ["l1", "gated", "jumprelu"])
 def test_loss_curves_of_whole_trainings_agree(kind: str, monkeypatch) -> None:
-    """500 float32 steps, dense at first and listed as soon as few pairs matter.
+    """500 float32 steps, dense at first and listed as soon as few pairs matter, all to 1e-4.
 
-    Where a pre-activation lies within rounding of its gate it may be active in one training only,
-    and from then on they differ a little. Whether that happens depends on the processor, so most
-    steps must agree to 1e-4, and all to 1e-2.
+    A pre-activation within rounding of its gate may be active in one training only, depending on
+    the processor; from then on there would be two. So where the numbers of active pairs differ,
+    which must be seldom and by few, the dense training goes on from the other's state.
     """
     monkeypatch.setattr(module, "DENSITY", 0.3)  # of few latents
     told = listings(monkeypatch)
-    ours = curve(kind, lists=True)
+    ours, dense = training(kind, lists=True), training(kind, lists=False)
+    losses, parted = [], []
+    for _ in range(500):
+        found, expected = ours.step(), dense.step()
+        losses.append(float(found.loss))
+        assert losses[-1] == pytest.approx(float(expected.loss), rel=1e-4)
+        if apart := round(128 * abs(float(found.l0) - float(expected.l0))):
+            parted.append(apart)
+            tensors, state = ours.save()
+            dense.load({name: tensor.clone() for name, tensor in tensors.items()}, state)
+    assert len(parted) < 25
+    assert max(parted, default=0) <= 3
     assert told[-1]
     assert kind == "jumprelu" or not told[0]
-    apart = np.abs(np.array(ours) / curve(kind, lists=False) - 1)
-    assert np.median(apart) < 1e-4
-    assert apart.max() < 1e-2
-    assert ours[-1] < 0.5 * ours[0]
+    assert losses[-1] < 0.5 * losses[0]
 
 
 def test_which_way_is_taken_depends_on_weights_and_batch_alone(monkeypatch) -> None:

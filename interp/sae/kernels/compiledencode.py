@@ -11,7 +11,7 @@ then single precision's own, and the selection is that of exact products but for
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from interp.sae.kernels.compiled import even, share
 from interp.sae.kernels.dense import kth_largest
-from interp.sae.kernels.interface import Rule, Weights
+from interp.sae.kernels.interface import Rule, Search, Weights
 from interp.sae.kernels.scratch import CHUNK, Scratch
 from interp.sae.kernels.searching import Rounded, bound, likely, pack, rounding, search, seek
 from interp.sae.kernels.selecting import above, cut_to, select
@@ -29,8 +29,6 @@ MARGIN = 0.9
 """The next batch's candidates are those above this share of the last batch's threshold."""
 SPARE = 4
 """Candidates beyond so many times n·k are cut at once, so that a bad guess costs no memory."""
-Search = Literal["full", "bf16", "bf16-near"]
-"""From which products candidates are taken; only the last may miss one, in one row of 10,000."""
 
 Array = NDArray[Any]
 EVERY = np.empty(0, np.int32)

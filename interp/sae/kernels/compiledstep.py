@@ -25,8 +25,8 @@ from torch import Tensor
 from interp.errors import ConfigError
 from interp.sae.kernels.clock import timed
 from interp.sae.kernels.compiled import balanced, even, share
-from interp.sae.kernels.compiledencode import EVERY, CompiledEncoder, Lists, Search
-from interp.sae.kernels.interface import Rule, StepResult, Weights
+from interp.sae.kernels.compiledencode import EVERY, CompiledEncoder, Lists
+from interp.sae.kernels.interface import Rule, Search, StepResult, Weights
 from interp.sae.kernels.scratch import Scratch
 from interp.sae.kernels.summing import by_latent, column_sums, gather, reconstruct, scatter
 

@@ -22,6 +22,9 @@ from typing import Literal, Protocol, runtime_checkable
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+Search = Literal["full", "bf16", "bf16-near"]
+"""From which products active latents are taken; the last may miss one, in one row of 10,000."""
+
 
 @dataclass(frozen=True)
 class Weights:
