@@ -4,7 +4,8 @@ A file that claims to be a shard may be damaged or hostile, so nothing in it is 
 is checked: h5py is asked only where the bytes of a dataset lie. Links, filters, object types,
 external and virtual storage, and bytes beyond the end of the file are refused before anything is
 allocated. The rows themselves are then read from those places straight into the caller's array:
-chunks are uncompressed, so this is what HDF5 would do, without its lock and its copies.
+chunks are uncompressed, so this is what HDF5 would do, without its lock and its copies. In writing,
+too, h5py lays the file out and `interp.store.direct` writes the rows to their places.
 """
 
 import os
@@ -22,7 +23,8 @@ import h5py
 import numpy as np
 
 from interp.errors import StoreCorrupt
-from interp.files import replacing, sha256, sync
+from interp.files import replacing
+from interp.store.direct import LARGE, PAGE, Place, sha256_with, write_at
 from interp.store.schema import CHUNK_ROWS, COLUMNS, DType
 
 LOCK = threading.RLock()
@@ -54,11 +56,11 @@ def publish(
     with replacing(path) as partial:
         try:
             with LOCK:
-                _write(partial, columns, activations, dtypes)
+                places = _lay_out(partial, columns, activations, dtypes)
             with ThreadPoolExecutor(1) as pool:  # to disk and through the hash at the same time
-                flushed = pool.submit(sync, partial)
-                digest = sha256(partial)
-                flushed.result()
+                written = pool.submit(write_at, partial, places)
+                digest = sha256_with(partial, places)
+                written.result()
         except BaseException:
             with suppress(OSError):  # gives its space back
                 partial.unlink(missing_ok=True)
@@ -66,34 +68,51 @@ def publish(
     return digest
 
 
-def _write(
+def _lay_out(
     path: Path,
     columns: Mapping[str, np.ndarray],
     activations: Mapping[str, np.ndarray],
     dtypes: Mapping[str, DType],
-) -> None:
-    with h5py.File(path, "w", libver="v110", track_order=False) as file:
+) -> list[Place]:
+    """Everything of a file but its rows, and where those belong."""
+    with h5py.File(
+        path, "w", libver="v110", track_order=False,
+        alignment_threshold=LARGE, alignment_interval=PAGE,
+    ) as file:  # fmt: skip
+        places: list[Place] = []
         for name, dtype in COLUMNS.items():
-            _write_dataset(file, name, np.ascontiguousarray(columns[name], dtype=dtype))
+            values = np.ascontiguousarray(columns[name], dtype=dtype)
+            places += _places(_dataset(file, name, values), values)
         for site, values in activations.items():
-            dataset = _write_dataset(file, activation_key(site), np.ascontiguousarray(values))
+            dataset = _dataset(file, activation_key(site), values)
             dataset.attrs["torch_dtype"] = dtypes[site]
+            places += _places(dataset, np.ascontiguousarray(values))
+    return places
 
 
-def _write_dataset(file: h5py.File, name: str, values: np.ndarray) -> h5py.Dataset:
-    # Whole chunks handed to HDF5 as they are run at the speed of a raw file.
+def _dataset(file: h5py.File, name: str, values: np.ndarray) -> h5py.Dataset:
     rows = min(CHUNK_ROWS, len(values))
-    chunk = (rows, *values.shape[1:])
-    dataset = file.create_dataset(name, values.shape, values.dtype, chunks=chunk)
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    return file.create_dataset(
+        name, values.shape, values.dtype, chunks=(rows, *values.shape[1:]), dcpl=plist
+    )
+
+
+def _places(dataset: h5py.Dataset, values: np.ndarray) -> list[Place]:
+    assert dataset.chunks is not None
+    rows, places = dataset.chunks[0], list[Place]()
     for start in range(0, len(values), rows):
         block = values[start : start + rows]
         if len(block) < rows:
-            padded = np.zeros(chunk, values.dtype)
+            padded = np.zeros(dataset.chunks, values.dtype)
             padded[: len(block)] = block
             block = padded
-        offset = (start, *([0] * (values.ndim - 1)))
-        dataset.id.write_direct_chunk(offset, block)
-    return dataset
+        info = dataset.id.get_chunk_info_by_coord((start, *([0] * (values.ndim - 1))))
+        assert info.byte_offset is not None
+        places.append(Place(info.byte_offset, block))
+    return places
 
 
 # -- reading ------------------------------------------------------------------------------------

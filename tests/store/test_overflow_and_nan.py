@@ -11,7 +11,7 @@ import pytest
 
 from interp import files
 from interp.errors import DataError, ResourceError, StoreIncomplete
-from interp.store import ActivationStore, Manifest, Site, StoreWriter, schema, verify
+from interp.store import ActivationStore, Manifest, Site, StoreWriter, schema, shard, verify
 from interp.store.encoding import decode, encode
 from tests.stores import make_store
 
@@ -159,6 +159,7 @@ FULL_IN_HDF5 = OSError("Unable to write chunk (errno = 28, error message = 'No s
 FAILURES = {
     "dataset": (h5py.Group, "create_dataset", FULL_IN_HDF5),
     "close": (h5py.File, "close", FULL_IN_HDF5),
+    "rows": (shard, "write_at", FULL),
     "flush to disk": (os, "fsync", FULL),
     "move": (os, "replace", FULL),
     "quota": (os, "fsync", OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))),
