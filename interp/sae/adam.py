@@ -21,23 +21,27 @@ EPS = 6.25e-10
 class Adam:
     """Steps a learner's weights by their gradients."""
 
-    def __init__(self, learner: Learner, config: TrainConfig, peak: float) -> None:
+    def __init__(
+        self, learner: Learner, config: TrainConfig, peak: float, variance: float = 1.0
+    ) -> None:
         """Start with empty moments.
 
         Args:
             learner: whose weights are changed in place.
             config: betas and clipping.
             peak: the learning rate before schedules.
+            variance: what the loss has been divided by.
         """
         self._learner, self._config, self.lr = learner, config, peak
+        clip = learner.clip if config.clip is None else config.clip
+        self._longest = clip / variance
         self._tensors = [tensor for _, tensor in learner.weights.items()]
         betas = (config.beta1, config.beta2)
         self._torch = torch.optim.Adam(self._tensors, lr=peak, betas=betas, eps=EPS, fused=True)
         usual = type(learner)
-        # A constraint of its own, or the norm of all gradients, needs the gradients as they are.
+        # A constraint of its own needs the gradients as they are.
         self._in_one_pass = (
             (has_compiled(self._tensors[0].device) or has_triton(self._tensors[0].device))
-            and config.clip is None
             and usual.constrain_gradients is Learner.constrain_gradients
             and usual.constrain_weights is Learner.constrain_weights
         )
@@ -56,6 +60,8 @@ class Adam:
             lr: the learning rate of this step.
         """
         self.lr = lr
+        if self._longest:
+            self._clip(gradients)
         if self._in_one_pass:
             self._one_pass(gradients)
             return
@@ -63,10 +69,18 @@ class Adam:
         self._torch.param_groups[0]["lr"] = lr
         for weight, (_, gradient) in zip(self._tensors, gradients.items(), strict=True):
             weight.grad = gradient
-        if self._config.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self._tensors, self._config.clip)
         self._torch.step()
         self._learner.constrain_weights()
+
+    def _clip(self, gradients: Weights) -> None:
+        """Shorten all gradients of a step by one factor; of no loss are those of frozen rows."""
+        if self._learner.frozen:
+            gradients.decoder.zero_()
+        tensors = [gradient for _, gradient in gradients.items()]
+        norm = torch.nn.utils.get_total_norm(tensors)
+        factor = (self._longest / norm).clamp(max=1.0)  # stays on its device: nobody waits for it
+        for gradient in tensors:
+            gradient.mul_(factor)
 
     def _one_pass(self, gradients: Weights) -> None:
         from interp.sae.kernels import update  # numba takes long to import

@@ -4,7 +4,7 @@ One step:
 
 1. Draw a batch of raw activations, scale it (`interp.sae.scaling`).
 2. The learner gives losses and gradients; latents silent for ``dead_after`` tokens get help.
-3. Project the decoder's gradient, clip, Adam, return the decoder's rows to unit norm.
+3. Clip gradients, project the decoder's, Adam, return the decoder's rows to unit norm.
 4. Advance each latent's count of silent tokens; resample dead ones if that is due.
 """
 
@@ -65,7 +65,7 @@ class Trainer:
         self.device = learner.weights.b_dec.device
         self.silent = torch.zeros_like(learner.weights.b_enc, dtype=torch.int64)
         self.peak = config.peak_lr(len(self.silent))
-        self.optimizer = Adam(learner, config, self.peak)
+        self.optimizer = Adam(learner, config, self.peak, variance)
 
     @property
     def scaling(self) -> Scaling:

@@ -115,7 +115,9 @@ def main(flags: list[str]) -> int:
         help="of penalties",
     )
     parser.add_argument(
-        "--clip", action="store_true", help="clip our gradients as SAELens always clips its own"
+        "--clip",
+        type=float,
+        help="what our gradients are clipped to; SAELens always clips its own to 1",
     )
     parser.add_argument("--at-l0", type=float, default=64.0, help="where strengths are compared")
     parser.add_argument("--windows", type=int, default=64, help="held-out ones, for the loss")
@@ -189,8 +191,7 @@ def _one(
                 "by": "compiled",
                 "seed": seed,
                 "strength": strength,
-                # norm 1 of a loss that is not divided by the variance of the rows
-                "clip": 1 / common["variance"] if args.clip else None,
+                "clip": args.clip,
             },
         )
         return result, None if "error" in result else np.load(folder / "out.npy")

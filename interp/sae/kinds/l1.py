@@ -21,7 +21,7 @@ value is shrunk by λ·√v/2, and one below that is not worth its price. The up
 rows of norm √d_in and an unnormalised loss, is 5/√d_in here: the default's 0.2 at 576 dimensions.
 
 Differences from the update, on purpose: the encoder subtracts b_dec, which starts at the
-geometric median; dead latents are helped (the update had none at its scale); no clipping.
+geometric median; dead latents are helped (the update had none at its scale).
 From p-annealing's paper: p changes a little every step instead of a few times in a run, so that one
 batch may stand for many; u^p is taken as (u + δ)^p - δ^p with δ = 0.001, whose slope at zero is
 finite.

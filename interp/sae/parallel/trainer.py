@@ -57,7 +57,7 @@ def check(job: Job, mesh: Mesh) -> None:
         raise ConfigError(f"{rows} processes divide each batch already; leave micro_batch out")
     if parts > 1:
         for name in ("clip", "resample"):
-            if getattr(config, name) is not None:
+            if getattr(config, name):
                 raise ConfigError(
                     f"{name} needs all latents in one process; leave it out or do not divide them"
                 )
