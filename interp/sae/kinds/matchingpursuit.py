@@ -134,6 +134,10 @@ class PursuitBackend:
 class MatchingPursuitLearner(SparseLearner):
     """Trains the decoder and its bias; the encoder follows when it is saved."""
 
+    def fitted_length(self, x: Float[Tensor, "n d_in"]) -> float:
+        """See `Learner.fitted_length`: no step reads the encoder."""
+        return 1.0
+
     def dictionary(self, empty: Dictionary, scale: float) -> Dictionary:
         """See `Learner.dictionary`."""
         tied = replace(
