@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import sys
 import time
@@ -95,13 +96,17 @@ def test_killed_with_checkpoints_half_written_a_sweep_ends_in_the_same_bytes(
 @pytest.mark.parametrize("seed", range(3))
 def test_kills_at_random_instants_cost_nothing(store, unbroken, tmp_path, seed) -> None:
     draw = random.Random(seed)
-    begun = time.monotonic()
-    sweep(store, tmp_path / "timed")
-    whole = time.monotonic() - begun
+    for _ in range(2):  # the first also waits for the process that children are forked from
+        begun = time.monotonic()
+        shutil.rmtree(tmp_path / "timed", ignore_errors=True)
+        child = started(store, tmp_path / "timed")
+        child.join(300)
+        assert child.exitcode == 0
+        whole = time.monotonic() - begun  # most of it to load machine code
     kills = 0
     while True:
         child = started(store, tmp_path / "d")
-        child.join(draw.uniform(0.02, 0.6) * whole)
+        child.join(draw.uniform(0.3, 0.95) * whole)
         child.kill()
         child.join(60)
         if child.exitcode == 0:
@@ -109,5 +114,5 @@ def test_kills_at_random_instants_cost_nothing(store, unbroken, tmp_path, seed) 
         assert child.exitcode == -signal.SIGKILL
         kills += 1
         assert kills < 200, "it never gets on"
-    assert kills > 1
+    assert kills
     assert contents(store, tmp_path / "d") == unbroken
