@@ -24,7 +24,7 @@ import numpy as np
 
 from interp.errors import StoreCorrupt
 from interp.files import replacing
-from interp.store.direct import LARGE, PAGE, Place, sha256_with, write_at
+from interp.store.direct import LARGE, PAGE, Place, between, sha256_of, write_at
 from interp.store.schema import CHUNK_ROWS, COLUMNS, DType
 
 LOCK = threading.RLock()
@@ -57,9 +57,10 @@ def publish(
         try:
             with LOCK:
                 places = _lay_out(partial, columns, activations, dtypes)
+            rest = between(partial, places)
             with ThreadPoolExecutor(1) as pool:  # to disk and through the hash at the same time
                 written = pool.submit(write_at, partial, places)
-                digest = sha256_with(partial, places)
+                digest = sha256_of(rest, places)
                 written.result()
         except BaseException:
             with suppress(OSError):  # gives its space back
@@ -74,7 +75,7 @@ def _lay_out(
     activations: Mapping[str, np.ndarray],
     dtypes: Mapping[str, DType],
 ) -> list[Place]:
-    """Everything of a file but its rows, and where those belong."""
+    """Everything of a file but its rows, and where those belong, in the file's order."""
     with h5py.File(
         path, "w", libver="v110", track_order=False,
         alignment_threshold=LARGE, alignment_interval=PAGE,
@@ -87,7 +88,7 @@ def _lay_out(
             dataset = _dataset(file, activation_key(site), values)
             dataset.attrs["torch_dtype"] = dtypes[site]
             places += _places(dataset, np.ascontiguousarray(values))
-    return places
+    return sorted(places, key=lambda place: place.offset)
 
 
 def _dataset(file: h5py.File, name: str, values: np.ndarray) -> h5py.Dataset:
