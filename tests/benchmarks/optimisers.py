@@ -99,7 +99,7 @@ def measured(
 ) -> tuple[float, float, float]:
     made: list[Other] = []
 
-    def make(learner, config: TrainConfig, peak: float) -> Other:
+    def make(learner, config: TrainConfig, peak: float, variance: float) -> Other:
         made.append(Other(OTHERS[name], learner, config, peak))
         return made[0]
 
