@@ -65,7 +65,7 @@ class UnitActivations:
                 found = cls(guarded.path, attributes)
             except (KeyError, TypeError, ValueError) as error:
                 raise guarded.malformed(repr(error)) from error
-            if not 0 < found.n_units < guarded.path.stat().st_size or found.rows < 0:
+            if not 0 < found.n_units < file.id.get_filesize() or found.rows < 0:
                 raise guarded.malformed(f"{found.n_units} units")
             return found
 

@@ -66,7 +66,7 @@ class Guarded:
         fits = len(found.shape) == len(shape) and all(
             want is None or want == have for want, have in zip(shape, found.shape, strict=True)
         )
-        if not fits or found.size * found.dtype.itemsize > self.path.stat().st_size:
+        if not fits or found.size * found.dtype.itemsize > found.file.id.get_filesize():
             raise self.malformed(f"{name} has shape {found.shape}")
         return found
 

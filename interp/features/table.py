@@ -96,7 +96,7 @@ class UnitTable:
                     f"{VERSION}; update interp or run `interp extract` again"
                 )
             try:
-                return cls(file_path, attributes, file_path.stat().st_size)
+                return cls(file_path, attributes, file.id.get_filesize())
             except (KeyError, TypeError, ValueError) as error:
                 raise opening.malformed(repr(error)) from error
 

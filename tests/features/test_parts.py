@@ -4,13 +4,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from interp.features import extract, neurons, random_directions
 from interp.features.activations import activations_path
+from interp.features.guarded import Guarded
 from interp.features.parts import Job, claimed, join
 from interp.store import ActivationStore
 from tests.features.test_extract import SITE, SMALL, Lens, a_dictionary
@@ -155,3 +159,21 @@ def test_joining_twice_does_no_harm(store: ActivationStore, tmp_path: Path) -> N
     join(Job(neurons(store, SITE), table.path, table.key, False))
     assert table.path.read_bytes() == before
     assert not activations_path(table.path).exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="open files cannot be removed")
+def test_a_part_may_be_joined_and_removed_while_it_is_asked_for(
+    store: ActivationStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (table,) = extract([neurons(store, SITE)], store, config=SMALL, out=tmp_path).tables
+    opened = Guarded.opened
+
+    @contextmanager
+    def removing(self: Guarded) -> Generator[Any]:
+        with opened(self) as file:
+            self.path.unlink()
+            yield file
+
+    monkeypatch.setattr(Guarded, "opened", removing)
+    assert Job(neurons(store, SITE), table.path, table.key, False).done
+    assert not table.path.exists()
