@@ -5,14 +5,22 @@ depends on the device and the settings alone, so a run is repeatable either way.
 `torch.optim.Adam` keeps it. Why no newer optimiser: `interp/sae/README.md`, with figures.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.sae.config import TrainConfig
 from interp.sae.kernels import Weights, has_compiled, has_triton
 from interp.sae.learner import Learner
+
+
+def norm(gradients: Weights) -> Float[Tensor, ""]:
+    """Of all gradients together; stays on their device."""
+    return torch.nn.utils.get_total_norm([gradient for _, gradient in gradients.items()])
+
 
 EPS = 6.25e-10
 """As Gao et al.: gradients of a loss near 1 over millions of weights are small."""
@@ -22,7 +30,12 @@ class Adam:
     """Steps a learner's weights by their gradients."""
 
     def __init__(
-        self, learner: Learner, config: TrainConfig, peak: float, variance: float = 1.0
+        self,
+        learner: Learner,
+        config: TrainConfig,
+        peak: float,
+        variance: float = 1.0,
+        norm: Callable[[Weights], Float[Tensor, ""]] = norm,
     ) -> None:
         """Start with empty moments.
 
@@ -31,10 +44,11 @@ class Adam:
             config: betas and clipping.
             peak: the learning rate before schedules.
             variance: what the loss has been divided by.
+            norm: of all gradients together, where not all are here.
         """
         self._learner, self._config, self.lr = learner, config, peak
         clip = learner.clip if config.clip is None else config.clip
-        self._longest = clip / variance
+        self._longest, self._norm = clip / variance, norm
         self._tensors = [tensor for _, tensor in learner.weights.items()]
         betas = (config.beta1, config.beta2)
         self._torch = torch.optim.Adam(self._tensors, lr=peak, betas=betas, eps=EPS, fused=True)
@@ -60,11 +74,13 @@ class Adam:
             lr: the learning rate of this step.
         """
         self.lr = lr
-        if self._longest:
-            self._clip(gradients)
+        factor = self._factor(gradients) if self._longest else None
         if self._in_one_pass:
-            self._one_pass(gradients)
+            self._one_pass(gradients, factor)
             return
+        if factor is not None:
+            for _, gradient in gradients.items():
+                gradient.mul_(factor)
         self._learner.constrain_gradients(gradients)
         self._torch.param_groups[0]["lr"] = lr
         for weight, (_, gradient) in zip(self._tensors, gradients.items(), strict=True):
@@ -72,17 +88,13 @@ class Adam:
         self._torch.step()
         self._learner.constrain_weights()
 
-    def _clip(self, gradients: Weights) -> None:
-        """Shorten all gradients of a step by one factor; of no loss are those of frozen rows."""
+    def _factor(self, gradients: Weights) -> Float[Tensor, ""]:
+        """What clips a step's gradients; those of frozen rows are of no loss, and do not count."""
         if self._learner.frozen:
             gradients.decoder.zero_()
-        tensors = [gradient for _, gradient in gradients.items()]
-        norm = torch.nn.utils.get_total_norm(tensors)
-        factor = (self._longest / norm).clamp(max=1.0)  # stays on its device: nobody waits for it
-        for gradient in tensors:
-            gradient.mul_(factor)
+        return (self._longest / self._norm(gradients)).clamp(max=1.0)
 
-    def _one_pass(self, gradients: Weights) -> None:
+    def _one_pass(self, gradients: Weights, factor: Float[Tensor, ""] | None) -> None:
         from interp.sae.kernels import update  # numba takes long to import
 
         step = update.update
@@ -111,4 +123,4 @@ class Adam:
                 array if array.ndim == 2 else array.reshape(1, -1)
                 for array in (weight, given[name], state["exp_avg"], state["exp_avg_sq"])
             )
-            step(weight, gradient, mean, square, settings, unit_rows=unit_rows)
+            step(weight, gradient, mean, square, settings, unit_rows=unit_rows, factor=factor)

@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
 from interp.errors import FormatError
 from interp.sae.accumulate import accumulated
-from interp.sae.adam import Adam
+from interp.sae.adam import Adam, norm
 from interp.sae.base import Dictionary
 from interp.sae.config import TrainConfig
-from interp.sae.kernels import StepResult
+from interp.sae.kernels import StepResult, Weights
 from interp.sae.kernels.clock import timed
 from interp.sae.learner import Learner
 from interp.sae.precision import computing, suit
@@ -65,7 +65,7 @@ class Trainer:
         self.device = learner.weights.b_dec.device
         self.silent = torch.zeros_like(learner.weights.b_enc, dtype=torch.int64)
         self.peak = config.peak_lr(len(self.silent))
-        self.optimizer = Adam(learner, config, self.peak, variance)
+        self.optimizer = Adam(learner, config, self.peak, variance, self.norm)
 
     @property
     def scaling(self) -> Scaling:
@@ -112,6 +112,10 @@ class Trainer:
         if self.config.resamples(self.done):
             self._resample(x)
         return result
+
+    def norm(self, gradients: Weights) -> Float[Tensor, ""]:
+        """Of all gradients of a step together."""
+        return norm(gradients)
 
     def losses(
         self, x: Float32[Tensor, "n d_in"], dead: Bool[Tensor, " latents"] | None

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from interp.errors import ConfigError
 from interp.sae import (
@@ -149,7 +150,6 @@ def mesh_of(rows: int, parts: int) -> Mesh:
         (TopK(latents=32, k=2), {"precision": "bf16"}, (2, 1), "in bf16; choose fp32"),
         (TopK(latents=32, k=2), {"batch": 63}, (2, 1), "batch of 63 cannot be divided evenly"),
         (TopK(latents=32, k=2), {"micro_batch": 8}, (2, 1), "leave micro_batch out"),
-        (TopK(latents=32, k=2), {"clip": 1.0}, (1, 2), "clip needs all latents in one process"),
         (TopK(latents=32, k=2), {"resample": 999}, (1, 2), "resample needs all latents"),
         (TopK(latents=33, k=2), {}, (1, 2), "33 latents cannot be divided evenly into 2 parts"),
         (BatchTopK(latents=32, k=5), {}, (1, 2), "parts of at least 4 times k=5"),
@@ -215,3 +215,25 @@ def test_who_has_what() -> None:
     team = Team(1, 3)
     assert [Team(rank, 3).part(7) for rank in range(3)] == [slice(0, 2), slice(2, 4), slice(4, 7)]
     assert team.part(3) == slice(1, 2)
+
+
+@pytest.mark.parametrize("division", [(1, 2), (2, 2), (1, 3)])
+def test_divided_latents_are_clipped_by_the_norm_of_all_gradients(division) -> None:
+    config = TrainConfig(tokens=60 * 4, batch=60, clip=1e-3)
+
+    def trained(mesh: Mesh) -> tuple[Tensor, Tensor]:
+        job = Job(
+            architecture=TopK(latents=24, k=2), config=config, origin=ORIGIN, d_in=16,
+            folder=Path("d"),
+        )  # fmt: skip
+        source = Planted(d_in=16, features=32, batch=60)
+        learner = learner_of(job, mesh, CPU, torch.zeros(16), torch.from_numpy(source.draw(60, 99)))
+        trainer = trainer_of(job, mesh)(learner, source, config, scale=3.0, variance=9.0)
+        norm = trainer.norm(trainer.step().gradients)
+        moments = trainer.optimizer.state[learner.weights.b_dec]["exp_avg"]
+        return norm, moments
+
+    norm, moments = trained(ALONE)
+    assert float(norm) > 2 * 1e-3 / 9.0  # else nothing is clipped
+    for found in on_a_grid(*division, trained):
+        torch.testing.assert_close(found, (norm, moments))

@@ -105,8 +105,9 @@ def test_loss_curves_of_whole_trainings_agree(per: Per) -> None:
     assert ours == pytest.approx(dense, rel=1e-4)
 
 
+@pytest.mark.parametrize("factor", [None, 0.25])
 @pytest.mark.parametrize("shape", [(65537, 2304), (1, 131071), (300, 6912)])
-def test_the_one_pass_update_equals_torchs_adam(shape: tuple[int, int]) -> None:
+def test_the_one_pass_update_equals_torchs_adam(shape: tuple[int, int], factor) -> None:
     from interp.sae.kernels.tritonupdate import update
 
     g = torch.Generator("cuda").manual_seed(0)
@@ -118,11 +119,13 @@ def test_the_one_pass_update_equals_torchs_adam(shape: tuple[int, int]) -> None:
     unit_rows = shape[0] > 1
     for step in range(1, 6):
         gradient = torch.randn(shape, generator=g, device="cuda") * 1e-3
-        theirs.grad = gradient.clone()
+        theirs.grad = gradient * (factor or 1)
         if unit_rows:
-            theirs.grad -= (gradient * theirs).sum(dim=1, keepdim=True) * theirs
+            theirs.grad -= (theirs.grad * theirs).sum(dim=1, keepdim=True) * theirs
         reference.step()
         if unit_rows:
             theirs.div_(theirs.norm(dim=1, keepdim=True))
-        update(ours, gradient, mean, square, Adam(lr=1e-3, step=step), unit_rows=unit_rows)
+        shorten = None if factor is None else torch.tensor(factor, device="cuda")
+        given = (ours, gradient, mean, square, Adam(lr=1e-3, step=step))
+        update(*given, unit_rows=unit_rows, factor=shorten)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)

@@ -106,9 +106,10 @@ def test_sums_over_lists_with_empty_rows_and_repeated_latents(seed, width, room)
             torch.testing.assert_close(ours, -0.5 * times * theirs)
 
 
+@pytest.mark.parametrize("factor", [None, 0.25])
 @pytest.mark.parametrize("unit_rows", [True, False])
 @pytest.mark.parametrize("shape", [(9, 19), (2, 2304), (1, 5000)])
-def test_the_one_pass_update_equals_torchs_adam(shape, unit_rows: bool) -> None:
+def test_the_one_pass_update_equals_torchs_adam(shape, unit_rows: bool, factor) -> None:
     draw = torch.Generator().manual_seed(0)
     ours = normalize(torch.randn(shape, generator=draw), dim=1)
     theirs = ours.clone()
@@ -117,7 +118,7 @@ def test_the_one_pass_update_equals_torchs_adam(shape, unit_rows: bool) -> None:
     for step in range(1, 6):
         gradient = torch.randn(shape, generator=draw) * 1e-4
         touched = torch.rand(shape[0], generator=draw) < 0.7 if step > 2 else None
-        theirs.grad = gradient.clone()
+        theirs.grad = gradient * (factor or 1)
         if touched is not None:
             theirs.grad[~touched] = 0
             gradient[~touched] = torch.nan  # never read
@@ -129,7 +130,8 @@ def test_the_one_pass_update_equals_torchs_adam(shape, unit_rows: bool) -> None:
             theirs.div_(theirs.norm(dim=1, keepdim=True))
         adam = Adam(lr=0.01 / step, step=step, beta1=0.8, beta2=0.99, eps=6.25e-10)
         given = (ours, gradient.T.contiguous().T, mean, square, adam)
-        tritonupdate.update(*given, unit_rows=unit_rows, touched=touched)
+        shorten = None if factor is None else torch.tensor(factor)
+        tritonupdate.update(*given, unit_rows=unit_rows, factor=shorten, touched=touched)
     state = reference.state[theirs]
     torch.testing.assert_close(ours, theirs, rtol=3e-6, atol=3e-6)
     torch.testing.assert_close(mean, state["exp_avg"], rtol=1e-4, atol=3e-10)

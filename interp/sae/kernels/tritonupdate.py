@@ -29,6 +29,7 @@ def update(
     adam: Adam,
     *,
     unit_rows: bool = False,
+    factor: Float[Tensor, ""] | None = None,
     touched: Bool[Tensor, " rows"] | None = None,
 ) -> None:
     """Step a matrix of single precision in place; see `interp.sae.kernels.update.update`.
@@ -40,6 +41,7 @@ def update(
         square: v, changed in place.
         adam: the step's settings.
         unit_rows: whether rows are projected and returned to unit norm.
+        factor: what the gradient is multiplied by first, on the same device; by default 1.
         touched: rows whose gradient is read; that of others is taken to be zero. By default all.
 
     Raises:
@@ -54,8 +56,10 @@ def update(
     keep = (adam.beta1, 1 - adam.beta1, adam.beta2, 1 - adam.beta2)
     numbers = (adam.lr / first, *keep, second**-0.5, adam.eps)
     mask = weight if touched is None else touched.view(torch.uint8)
-    given = (weight, gradient.contiguous(), mean, square, mask, rows * width, width, *numbers)
-    settings = {"UNIT": unit_rows, "ASKED": touched is not None}
+    shorten = weight if factor is None else factor
+    arrays = (weight, gradient.contiguous(), mean, square, mask, shorten)
+    given = (*arrays, rows * width, width, *numbers)
+    settings = {"UNIT": unit_rows, "ASKED": touched is not None, "SHORTEN": factor is not None}
     if unit_rows:
         whole = power_of_two(width)
         warps = min(16, max(1, whole // 512))
@@ -73,6 +77,7 @@ def _update(
     means,
     squares,
     touched,
+    factor,
     total,
     width,
     rate,
@@ -84,6 +89,7 @@ def _update(
     eps,
     UNIT: tl.constexpr,
     ASKED: tl.constexpr,
+    SHORTEN: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     lane = tl.arange(0, BLOCK)
@@ -105,6 +111,8 @@ def _update(
     g = tl.load(gradients + place, mask=read, other=0)
     m = tl.load(means + place, mask=known, other=0)
     v = tl.load(squares + place, mask=known, other=0)
+    if SHORTEN:
+        g *= tl.load(factor)
     if UNIT:
         g -= tl.sum(g * w, axis=0) * w
     m = keep * m + take * g

@@ -16,6 +16,7 @@ from torch import Tensor
 from interp.errors import ConfigError
 from interp.sae.architecture import Architecture, architectures
 from interp.sae.job import Job
+from interp.sae.kernels import Weights
 from interp.sae.learner import Learner
 from interp.sae.parallel.mesh import Mesh
 from interp.sae.parallel.rows import RowsTrainer
@@ -56,11 +57,10 @@ def check(job: Job, mesh: Mesh) -> None:
     if rows > 1 and config.micro_batch is not None:
         raise ConfigError(f"{rows} processes divide each batch already; leave micro_batch out")
     if parts > 1:
-        for name in ("clip", "resample"):
-            if getattr(config, name):
-                raise ConfigError(
-                    f"{name} needs all latents in one process; leave it out or do not divide them"
-                )
+        if config.resample:
+            raise ConfigError(
+                "resample needs all latents in one process; leave it out or do not divide them"
+            )
         assert selects(architecture)
         width, k = architecture.width(job.d_in), architecture.k_at(0.0)
         if width % parts or width // parts < ROOM * k:
@@ -129,6 +129,12 @@ class PartTrainer(Trainer):
         super().__init__(learner, *args, **settings)
         self._job, self._mesh = job, mesh
         self.peak = self.config.peak_lr(job.architecture.width(job.d_in))
+
+    def norm(self, gradients: Weights) -> Float[Tensor, ""]:
+        """See `Trainer.norm`; the gradient of b_dec is the same everywhere, and counts once."""
+        parts = {name: gradient.square().sum() for name, gradient in gradients.items()}
+        once = parts.pop("b_dec")
+        return (self._mesh.latents.total(torch.stack(list(parts.values())).sum()) + once).sqrt()
 
     def dead_count(self) -> int:
         """See `Trainer.dead_count`."""
