@@ -24,10 +24,10 @@ class TrainConfig:
     """Adam's decay of the mean gradient."""
     beta2: float = 0.999
     """Adam's decay of the mean squared gradient."""
-    clip: float | None = None
+    clip: float = 1.0
     """Largest norm of all gradients together, longer ones are shortened to it; 0 for none. Counted
-    before the loss is divided by the variance, as the 1 of SAELens and dictionary_learning is; by
-    default 1 where a penalty makes latents sparse (`interp.sae.penalty` says why), else none."""
+    before the loss is divided by the variance, as the 1 of SAELens and dictionary_learning is
+    (`interp.sae.adam` says what it is for)."""
     micro_batch: int | None = None
     """Tokens of a batch that go through at once, to save memory; by default all."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
@@ -71,7 +71,7 @@ class TrainConfig:
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must lie in 0..1, below 1, got {getattr(self, name)}")
-        if self.clip is not None and not 0 <= self.clip < float("inf"):
+        if not 0 <= self.clip < float("inf"):
             raise ConfigError(f"clip must be a number ≥ 0, got {self.clip}; 0 is for none")
         if not (0 <= self.warmup <= 1 and 0 <= self.decay <= 1 and self.warmup + self.decay <= 1):
             raise ConfigError(

@@ -23,22 +23,26 @@ import torch
 
 from interp.files import read_json
 from interp.sae import TopK, TrainConfig, train, trainer
-from interp.sae.adam import EPS
+from interp.sae.adam import EPS, Adam
 from interp.store import ActivationStore
 
 RATES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
-class Other:
-    """Some optimisers behind the face of `interp.sae.adam.Adam`."""
+class Other(Adam):
+    """Some optimisers in the place of the trainer's; gradients are clipped as there."""
 
-    def __init__(self, make, learner, config: TrainConfig, peak: float) -> None:
-        self._learner, self.lr, self.seconds, self.state = learner, peak, 0.0, {}
+    def __init__(self, make, learner, *args) -> None:
+        super().__init__(learner, *args)
+        self.seconds = 0.0
         self._tensors = [torch.nn.Parameter(t) for _, t in learner.weights.items()]
-        self._steppers: list[torch.optim.Optimizer] = make(self._tensors, peak)
+        self._steppers: list[torch.optim.Optimizer] = make(self._tensors, self.lr)
 
     def step(self, gradients, lr: float) -> None:
         start = time.perf_counter()
+        factor = self._factor(gradients)
+        for _, gradient in gradients.items():
+            gradient.mul_(factor)
         self._learner.constrain_gradients(gradients)
         for tensor, (_, gradient) in zip(self._tensors, gradients.items(), strict=True):
             tensor.grad = gradient
@@ -99,8 +103,8 @@ def measured(
 ) -> tuple[float, float, float]:
     made: list[Other] = []
 
-    def make(learner, config: TrainConfig, peak: float, variance: float) -> Other:
-        made.append(Other(OTHERS[name], learner, config, peak))
+    def make(*args) -> Other:
+        made.append(Other(OTHERS[name], *args))
         return made[0]
 
     architecture = TopK(latents=args.latents, k=args.k)

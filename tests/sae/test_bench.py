@@ -2,6 +2,7 @@
 
 import json
 import sys
+from argparse import Namespace
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +11,14 @@ import torch
 
 from interp.cli import main
 from interp.errors import ConfigError, FormatError
-from interp.sae import architectures
+from interp.files import read_json
+from interp.sae import TopK, TrainConfig, architectures, train
 from interp.sae.bench import KINDS, Contest, contest, drivers, loop
 from interp.sae.bench.contest import OURS, _contestants, _given, run
 from interp.sae.bench.ours import Ours
+from tests.benchmarks import optimisers
 from tests.benchmarks.quality import at_l0
+from tests.sae.shared import planted_store
 
 SMALL = Contest(d_in=16, latents=48, k=3, batch=32, seconds=0.01, steps=3, batches=4, threads=1)
 
@@ -205,3 +209,17 @@ def test_a_strength_multiplies_our_penalty(kind: str, name: str, given) -> None:
     default = architectures()[kind]()
     usual = 3e-3 if kind == "jumprelu" else getattr(default, name)
     assert getattr(ours.trainer.learner.config, name) == pytest.approx(3 * usual)
+
+
+def test_other_optimisers_stand_where_the_trainers_does(tmp_path) -> None:
+    store = planted_store(tmp_path / "store")
+    args = Namespace(site="resid_post.0", latents=32, k=4, tokens=40_000)
+    fve = {
+        name: optimisers.measured(store, args, name, 2.0, seed=0)[0] for name in optimisers.OTHERS
+    }
+    config = TrainConfig(tokens=40_000, lr=2 * TrainConfig().peak_lr(32), dead_after=13_333)
+    train(store, "resid_post.0", TopK(latents=32, k=4), config, out=tmp_path / "d")
+    ours = read_json(tmp_path / "d" / "metrics.json")["heldout"]["fve"]
+    assert fve["Adam"] == pytest.approx(ours, abs=1e-4)
+    assert all(0.1 < each <= 1 for each in fve.values())
+    assert len(set(fve.values())) == len(fve)

@@ -95,8 +95,8 @@ for kernel, types, warps, settings in (
     (s._cut, [F, I, I, F, I, "i32"], 2, {"ROOM": 128}),
     (s._count_above, [F, F, F, I, "i32"], 8, {"BLOCK": 1024}),
     (s._collect_above, [F, F, F, L, F, I, "i32", "i32"], 8, {"BLOCK": 1024}),
-    (u._update, [F, F, F, F, U, "i32", "i32"] + ["fp32"] * 7, 8,
-        {"UNIT": True, "ASKED": True, "BLOCK": 4096}),
+    (u._update, [F, F, F, F, U, F, "i32", "i32"] + ["fp32"] * 7, 8,
+        {"UNIT": True, "ASKED": True, "SHORTEN": True, "BLOCK": 4096}),
 ):
     types = types + ["constexpr"] * len(settings)
     source = ASTSource(kernel, dict(zip(kernel.arg_names, types, strict=True)), settings)
