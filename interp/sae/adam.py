@@ -3,11 +3,6 @@
 Both compute the same formulas (`interp.sae.kernels.update`), equal up to rounding; which one runs
 depends on the device and the settings alone, so a run is repeatable either way. State is kept as
 `torch.optim.Adam` keeps it. Why no newer optimiser: `interp/sae/README.md`, with figures.
-
-Gradients are clipped first, to a norm of 1 by default, as Conerly et al. (Anthropic, April 2024
-update) and SAELens do: early in a run they are many times longer than later, the more so before a
-penalty has thinned the latents; Adam remembers their squares for a thousand steps, and its steps
-are too short for as long. What that is worth: `interp/sae/README.md`.
 """
 
 from collections.abc import Callable
@@ -52,7 +47,8 @@ class Adam:
             norm: of all gradients together, where not all are here.
         """
         self._learner, self._config, self.lr = learner, config, peak
-        self._longest, self._norm = config.clip / variance, norm
+        clip = learner.clip if config.clip is None else config.clip
+        self._longest, self._norm = clip / variance, norm
         self._tensors = [tensor for _, tensor in learner.weights.items()]
         betas = (config.beta1, config.beta2)
         self._torch = torch.optim.Adam(self._tensors, lr=peak, betas=betas, eps=EPS, fused=True)
@@ -78,7 +74,7 @@ class Adam:
             lr: the learning rate of this step.
         """
         self.lr = lr
-        factor = self._factor(gradients) if self._longest else None
+        factor = self._factor(gradients)
         if self._in_one_pass:
             self._one_pass(gradients, factor)
             return
@@ -92,8 +88,10 @@ class Adam:
         self._torch.step()
         self._learner.constrain_weights()
 
-    def _factor(self, gradients: Weights) -> Float[Tensor, ""]:
+    def _factor(self, gradients: Weights) -> Float[Tensor, ""] | None:
         """What clips a step's gradients; those of frozen rows are of no loss, and do not count."""
+        if not self._longest:
+            return None
         if self._learner.frozen:
             gradients.decoder.zero_()
         return (self._longest / self._norm(gradients)).clamp(max=1.0)

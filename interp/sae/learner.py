@@ -23,6 +23,8 @@ class Learner(ABC):
 
     unit_rows: ClassVar[bool] = True
     """Whether training keeps the decoder's rows at unit norm; if not, `dictionary` folds them."""
+    clip: ClassVar[float] = 0.0
+    """What gradients are clipped to unless `TrainConfig.clip` says; 0 for none."""
 
     def __init__(
         self,

@@ -41,7 +41,7 @@ class Other(Adam):
     def step(self, gradients, lr: float) -> None:
         start = time.perf_counter()
         factor = self._factor(gradients)
-        for _, gradient in gradients.items():
+        for _, gradient in gradients.items() if factor is not None else ():
             gradient.mul_(factor)
         self._learner.constrain_gradients(gradients)
         for tensor, (_, gradient) in zip(self._tensors, gradients.items(), strict=True):

@@ -117,7 +117,6 @@ def main(flags: list[str]) -> int:
     parser.add_argument(
         "--clip",
         type=float,
-        default=1.0,
         help="what our gradients are clipped to; SAELens always clips its own to 1",
     )
     parser.add_argument("--at-l0", type=float, default=64.0, help="where strengths are compared")

@@ -41,6 +41,7 @@ BASE = TrainConfig(
     checkpoint_every=64 * 7,
     log_every=4,
     evaluate_every=64 * 20,
+    clip=1.0,  # gradients are two to five times as long
 )
 RUNS = [(TopK(latents=48, k=3, aux_k=5), BASE), (BatchTopK(latents=48, k=3, aux_k=5), BASE)]
 

@@ -30,7 +30,7 @@ def test_a_training_is_the_same_but_for_rounding(kind: str) -> None:
         assert learner.backend.encode.search == search
         assert ("full" in learner.backend._kept) == (search == "bf16")  # products in full a row
     assert losses["bf16"] == pytest.approx(losses["full"], rel=1e-4)
-    assert losses["full"][-1] < 0.95 * losses["full"][0]
+    assert losses["full"][-1] < 0.9 * losses["full"][0]
 
 
 def test_it_repeats_to_the_byte_from_the_command_line(workspace, capsys) -> None:

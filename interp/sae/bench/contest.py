@@ -162,7 +162,7 @@ def given(
         "sparsity_warmup": 50,
         "own": {},
         "strength": 1.0,
-        "clip": 1.0,
+        "clip": None,
         "permission": LIBRARIES[library()] if settings.same_products else "none",
     }
 
