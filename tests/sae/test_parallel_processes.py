@@ -213,7 +213,7 @@ def test_any_number_continues_what_another_began(store, alone, tmp_path, again) 
 @pytest.mark.parametrize("flags", [[], ["--shard-latents", "2"]])
 def test_under_torchrun_one_speaks(store, alone, tmp_path, flags) -> None:
     settings = ["--latents", "48", "--k", "3", "--aux-k", "5", "--architecture", "topk,batchtopk"]
-    for name in ("tokens", "batch", "lr", "dead-after", "log-every", "evaluate-every"):
+    for name in ("tokens", "batch", "lr", "clip", "dead-after", "log-every", "evaluate-every"):
         settings += [f"--{name}", str(getattr(BASE, name.replace("-", "_")))]
     settings += ["--checkpoint-every", str(BASE.checkpoint_every), "--workspace", str(tmp_path)]
     command = ["-m", "interp", "train", str(store), SITE, *settings, *flags, "--json"]
