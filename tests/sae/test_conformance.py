@@ -138,8 +138,10 @@ def test_the_scale_is_folded_into_what_is_saved(kind: str) -> None:
     scaled = trainer.learner.dictionary(chosen.dictionary(64, ORIGIN), 1.0)
     with torch.no_grad():
         expected = scaled(x * trainer.scale) / trainer.scale
-        active = scaled.encode(x * trainer.scale) > 0
-    same = ((dictionary.encode(x) > 0) == active).all(dim=1)
+        z = scaled.encode(x * trainer.scale) / trainer.scale
+    found = dictionary.encode(x)
+    torch.testing.assert_close(found.sort().values, z.sort().values, rtol=1e-4, atol=1e-4)
+    same = ((found > 0) == (z > 0)).all(dim=1)
     assert same.sum() >= 198  # of 200
     torch.testing.assert_close(dictionary(x)[same], expected[same], rtol=1e-4, atol=1e-4)
 
