@@ -16,14 +16,13 @@ from interp.sae.config import TrainConfig
 from interp.sae.kernels import Weights, has_compiled, has_triton
 from interp.sae.learner import Learner
 
+EPS = 6.25e-10
+"""As Gao et al.: gradients of a loss near 1 over millions of weights are small."""
+
 
 def norm(gradients: Weights) -> Float[Tensor, ""]:
     """Of all gradients together; stays on their device."""
     return torch.nn.utils.get_total_norm([gradient for _, gradient in gradients.items()])
-
-
-EPS = 6.25e-10
-"""As Gao et al.: gradients of a loss near 1 over millions of weights are small."""
 
 
 class Adam:

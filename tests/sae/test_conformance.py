@@ -128,22 +128,17 @@ def test_k_beyond_the_width_or_the_latents_is_refused(kind: str) -> None:
 def test_the_scale_is_folded_into_what_is_saved(kind: str) -> None:
     """Trained on s·x, the dictionary of x gives the same reconstruction divided by s.
 
-    Where two latents of a row are within rounding of each other, either may be among the k.
+    In float64, where no two latents of a row are within rounding of each other.
     """
     source = Planted(batch=64, bias=3.0)
     chosen = small(kind, latents=96, k=4)
     trainer = trainer_on(source, chosen, TrainConfig(tokens=64 * 50, batch=64, lr=1e-2))
-    dictionary = finish(trainer, chosen)
-    x = torch.from_numpy(source.draw(200, 5))
-    scaled = trainer.learner.dictionary(chosen.dictionary(64, ORIGIN), 1.0)
+    dictionary = finish(trainer, chosen).double()
+    x = torch.from_numpy(source.draw(200, 5)).double()
+    scaled = trainer.learner.dictionary(chosen.dictionary(64, ORIGIN), 1.0).double()
     with torch.no_grad():
         expected = scaled(x * trainer.scale) / trainer.scale
-        z = scaled.encode(x * trainer.scale) / trainer.scale
-    found = dictionary.encode(x)
-    torch.testing.assert_close(found.sort().values, z.sort().values, rtol=1e-4, atol=1e-4)
-    same = ((found > 0) == (z > 0)).all(dim=1)
-    assert same.sum() >= 198  # of 200
-    torch.testing.assert_close(dictionary(x)[same], expected[same], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(dictionary(x), expected, rtol=1e-4, atol=1e-4)
 
 
 @every
