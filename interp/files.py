@@ -7,6 +7,7 @@ import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, cast
 
 from interp.errors import FormatError, ResourceError
@@ -62,6 +63,24 @@ def resource_error(error: OSError, path: Path) -> Exception:
             "choose another workspace with --workspace or INTERP_WORKSPACE"
         )
     return error
+
+
+def check_writable(path: Path) -> None:
+    """Find out before a long job whether its file can be written in the end.
+
+    Makes the folder and leaves nothing else.
+
+    Raises:
+        ResourceError: no space is left, the folder cannot be written, or the path is a folder.
+    """
+    if path.is_dir():
+        raise ResourceError(f"cannot write {path}: it is a folder; name a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise resource_error(error, path) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -50,12 +50,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from dataclasses import asdict
     from pathlib import Path
 
-    from interp.files import write_json
+    from interp.files import check_writable, write_json
     from interp.provenance import versions
     from interp.sae.bench import Contest, contest, drivers
 
     if (args.peers is None) != (args.drivers is None):
         raise ConfigError("--peers and --drivers belong together: a Python, and what it shall run")
+    if args.out:
+        check_writable(Path(args.out))
     settings = read_config(Contest, args)
     if args.quick:
         settings = replace(settings, **QUICK)

@@ -103,9 +103,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from interp.evaluate.spurious import crossed_labels
     from interp.features.find import finished_dictionaries
     from interp.features.fitted_files import fitted_bases, load_basis
+    from interp.files import check_writable
     from interp.lab.planted_store import JOB
     from interp.models import load_model
     from interp.sae import load_dictionary
+    from interp.sae.files import METRICS
     from interp.store import PairedStore
     from interp.store.site import JOINT
 
@@ -124,6 +126,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if name not in known:
             remedy = f"`interp train {args.store} {args.site}` makes one."
             raise UnknownName("dictionary", name, known, remedy)
+        if name in dictionaries:
+            check_writable(dictionaries[name] / METRICS)
 
     def face(name: str) -> "Candidate":
         if name in fitted:

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Do it and return the result."""
     from interp.errors import ConfigError
     from interp.evaluate.causal.trace import TraceConfig, trace
-    from interp.files import write_json
+    from interp.files import check_writable, write_json
     from interp.models import load_model
 
     workspace = Workspace.at(args.workspace)
@@ -77,6 +77,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             f"--dictionary names {len(names)} dictionaries for {len(args.sites)} sites; name one a "
             "site, in their order"
         )
+    if args.out:
+        check_writable(Path(args.out))
     model = load_model(args.model, workspace=workspace, device=args.device, dtype=args.model_dtype)
     names = names * len(args.sites) if len(names) == 1 else names
     sources = [

@@ -6,7 +6,7 @@ from typing import Any
 
 from interp.config import to_dict
 from interp.errors import FormatError
-from interp.files import read_json, write_json
+from interp.files import check_writable, read_json, write_json
 from interp.lab.result import (
     Check,
     Effort,
@@ -48,6 +48,7 @@ def reproduce(
         ResourceError: the file cannot be written.
     """
     root = workspace if isinstance(workspace, Workspace) else Workspace.at(workspace)
+    check_writable(root.lab(experiment.name) / FILE)
     found: list[Measurement] = []
     for seed in range(experiment.seeds):
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from playwright.sync_api import Error as PlaywrightError
+
 from apps import launch
 
 CHROMIUM = os.environ.get("CHROMIUM") or next(
@@ -20,6 +22,15 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--no-first-run",
 ]  # fmt: skip
+AT_REST = """key => {
+    const app = document.querySelector("[data-testid=stApp]");
+    const bound = key === "/" ? window.interpSlash
+        : window.hotkeys.getAllKeyCodes().some(each => each.shortcut === key);
+    const rests = bound && app.dataset.testScriptState === "notRunning";
+    window.restsSince = rests ? window.restsSince ?? performance.now() : undefined;
+    return rests && performance.now() - window.restsSince > 300;
+}"""
+"""No run of the page's script for a while, and a key means something to it."""
 
 
 class Visit:
@@ -54,6 +65,22 @@ class Visit:
         self.page.goto(self.base + path)
         self.page.wait_for_selector(until, timeout=20_000)
         return time.monotonic() - begun
+
+    def press(self, key: str) -> None:
+        """Press a key once the page rests; during a run its button may be about to be replaced."""
+        self.page.wait_for_function(AT_REST, arg=key)
+        self.page.keyboard.press(key)
+
+    def wait_for_text(self, text: str) -> None:
+        """Wait until a text is visible; if it never is, tell what is there instead."""
+        try:
+            self.page.get_by_text(text).wait_for()
+        except PlaywrightError as error:
+            there = self.page.locator("[data-testid=stApp]")
+            state = there.get_attribute("data-test-script-state")
+            raise AssertionError(
+                f"no {text!r} at {self.page.url} ({state}; {self.errors}):\n{there.inner_text()}"
+            ) from error
 
 
 @contextmanager

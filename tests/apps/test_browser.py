@@ -46,21 +46,19 @@ def test_table_row_opens_the_unit_and_keys_walk_the_list(visit):
     visit.page.wait_for_selector(".ctx-list")
     first = visit.page.url
     assert LATENTS in first
-    visit.page.get_by_text("1 of 165 by monosemanticity").wait_for()
-    visit.page.wait_for_timeout(500)  # until the buttons that have the keys listen
-    visit.page.keyboard.press("j")
-    visit.page.get_by_text("2 of 165 by monosemanticity").wait_for()
+    visit.wait_for_text("1 of 165 by monosemanticity")
+    visit.press("j")
+    visit.wait_for_text("2 of 165 by monosemanticity")
     assert visit.page.url != first
-    visit.page.keyboard.press("k")
-    visit.page.get_by_text("1 of 165 by monosemanticity").wait_for()
+    visit.press("k")
+    visit.wait_for_text("1 of 165 by monosemanticity")
     assert visit.page.url == first
-    visit.page.keyboard.press("g")
+    visit.press("g")
     visit.page.wait_for_function("url => location.href != url", arg=first)
-    visit.page.keyboard.press("/")
+    visit.press("/")
     visit.page.wait_for_url(re.compile(r"/units\?site="))
     visit.page.wait_for_selector(".st-key-words input")
-    visit.page.wait_for_timeout(500)
-    visit.page.keyboard.press("/")
+    visit.press("/")
     visit.page.wait_for_function("document.activeElement.closest('.st-key-words') !== null")
 
 

@@ -74,10 +74,7 @@ def other(site_root):
 def test_x_on_a_unit_compares_it(visit, other):
     unit = f"{PLACE}/{LATENTS}/3"
     visit.open(f"/unit?unit={unit}", ".ctx-list")
-    # Keys mean nothing before the button is there.
-    visit.page.get_by_role("button", name="Compare Shortcut X").wait_for()
-    visit.page.wait_for_timeout(500)
-    visit.page.keyboard.press("x")
+    visit.press("x")
     visit.page.wait_for_url(re.compile("/compare"))
     visit.page.get_by_text("of A: one unit of the other is its own").wait_for()
     visit.open(f"/compare?one={PLACE}/{LATENTS}&other={PLACE}/neurons", ".st-key-ecdf canvas")
@@ -132,10 +129,9 @@ def test_blind_rating_goes_by_key_and_ends_with_a_summary(visit, site_root):
     visit.open(f"/rate?site={PLACE}&each=1&round=5", ".ctx-list")
     assert LATENTS not in visit.page.locator(".ctx-list, .stratum").first.inner_text()
     for number in range(2):
-        visit.page.get_by_text(f"{number} of 2 rated").wait_for()
-        visit.page.wait_for_timeout(400)  # until the keys belong to the new buttons
-        visit.page.keyboard.press("45"[number])
-    visit.page.get_by_text("What they were").wait_for()
+        visit.wait_for_text(f"{number} of 2 rated")
+        visit.press("45"[number])
+    visit.wait_for_text("What they were")
     path = blind.path_of(site_root.units(MODEL, SITE, "x").parent)
     assert sorted(each.rating for each in blind.latest(path)) == [4, 5]
     with visit.page.expect_download() as download:

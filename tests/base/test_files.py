@@ -4,7 +4,7 @@ import os
 import pytest
 
 from interp.errors import ConfigError, FormatError, InterpError, ResourceError, UnknownName
-from interp.files import read_json, replacing, resource_error, sha256, write_json
+from interp.files import check_writable, read_json, replacing, resource_error, sha256, write_json
 from interp.provenance import Provenance, commit, versions
 from interp.workspace import Workspace, safe
 
@@ -36,6 +36,19 @@ def test_a_read_only_folder_names_the_remedy(tmp_path):
     assert "INTERP_WORKSPACE" in str(error)
     other = OSError(errno.EIO, "x")
     assert resource_error(other, tmp_path) is other
+
+
+def test_what_cannot_be_written_is_known_beforehand(tmp_path):
+    path = tmp_path / "deep" / "a.json"
+    check_writable(path)
+    assert list(tmp_path.rglob("*")) == [path.parent]
+    write_json(path, {"a": 1})
+    check_writable(path)
+    assert read_json(path) == {"a": 1}
+    with pytest.raises(ResourceError, match=r"a\.json is a file where a folder should be"):
+        check_writable(path / "b.json")
+    with pytest.raises(ResourceError, match="it is a folder"):
+        check_writable(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "\xff", '{"a":' * 100_000])

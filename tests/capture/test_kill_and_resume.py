@@ -1,6 +1,5 @@
 """A capture killed anywhere, and run again, ends in the same bytes as one that was left alone."""
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -22,13 +21,9 @@ from tests.capture.tiny import (
     tiny_model,
     write_texts,
 )
+from tests.forks import FORKS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-
-# Children are forked from one clean process that has imported everything once.
-FORKS = None if sys.platform == "win32" else multiprocessing.get_context("forkserver")
-if FORKS is not None:
-    FORKS.set_forkserver_preload(["tests.capture.tiny"])
 
 SHARDS = 9
 

@@ -1,6 +1,5 @@
 """Several processes write one store; its bytes are those that one process writes."""
 
-import multiprocessing
 import os
 import signal
 import socket
@@ -25,13 +24,9 @@ from tests.capture.tiny import (
     tiny_model,
     write_texts,
 )
+from tests.forks import FORKS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-
-# Children are forked from one clean process that has imported everything once.
-FORKS = None if sys.platform == "win32" else multiprocessing.get_context("forkserver")
-if FORKS is not None:
-    FORKS.set_forkserver_preload(["tests.capture.tiny"])
 
 REPOSITORY = Path(__file__).parents[2]
 SHARDS = 9

@@ -1,7 +1,6 @@
 """Two real processes train what one does; killed, they or any other number continue."""
 
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -22,14 +21,10 @@ from interp.sae.parallel import ALONE, Mesh
 from interp.sae.trainer import Trainer
 from interp.store import ActivationStore
 from interp.workspace import Workspace
+from tests.forks import FORKS
 from tests.sae.shared import planted_store
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-
-# Children are forked from one clean process that has imported everything once.
-FORKS = None if sys.platform == "win32" else multiprocessing.get_context("forkserver")
-if FORKS is not None:
-    FORKS.set_forkserver_preload(["tests.sae.test_parallel_processes"])
 
 REPOSITORY = Path(__file__).parents[2]
 SITE = "resid_post.0"

@@ -1,7 +1,6 @@
 """kill -9 in the middle of a sweep, at any instant: the same bytes in the end."""
 
 import dataclasses
-import multiprocessing
 import os
 import random
 import re
@@ -19,14 +18,10 @@ from interp.sae.files import CHECKPOINT
 from interp.sae.job import names
 from interp.store import ActivationStore
 from interp.workspace import Workspace
+from tests.forks import FORKS
 from tests.sae.shared import planted_store
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-
-# Children are forked from one clean process that has imported everything once.
-FORKS = None if sys.platform == "win32" else multiprocessing.get_context("forkserver")
-if FORKS is not None:
-    FORKS.set_forkserver_preload(["tests.sae.test_sweep_kills"])
 
 SITE = "resid_post.0"
 BASE = TrainConfig(tokens=64 * 60, batch=64, lr=1e-2, checkpoint_every=64 * 3, log_every=3)
