@@ -43,8 +43,8 @@ def in_parts(
         return step(x, variance, dead)
     total: StepResult | None = None
     for part in x.split(rows):
-        result = _times(step(part, variance, dead), len(part) / len(x))
-        total = result if total is None else _plus(total, result)
+        result, share = step(part, variance, dead), len(part) / len(x)
+        total = _times(result, share) if total is None else _plus(total, result, share)
     assert total is not None
     return total
 
@@ -61,15 +61,15 @@ def _times(result: StepResult, share: float) -> StepResult:
     )
 
 
-def _plus(total: StepResult, part: StepResult) -> StepResult:
+def _plus(total: StepResult, part: StepResult, share: float) -> StepResult:
     for (_, sum_), (_, more) in zip(total.gradients.items(), part.gradients.items(), strict=True):
-        sum_.add_(more)
+        sum_.add_(more, alpha=share)
     return replace(
         total,
-        loss=total.loss + part.loss,
-        unexplained=total.unexplained + part.unexplained,
-        aux=total.aux + part.aux,
-        l0=total.l0 + part.l0,
+        loss=total.loss + part.loss * share,
+        unexplained=total.unexplained + part.unexplained * share,
+        aux=total.aux + part.aux * share,
+        l0=total.l0 + part.l0 * share,
         fired=total.fired | part.fired,
         smallest=torch.minimum(total.smallest, part.smallest),
     )

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from interp.sae.kernels.clock import timed
 
+ROW_WRITTEN = 8
+"""Entries whose work equals that of a latent without any whose rows are written all the same."""
+
 
 @cache
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
@@ -44,8 +47,14 @@ def even(rows: int) -> list[int]:
     return [rows * part // threads for part in range(threads + 1)]
 
 
-def balanced(offsets: NDArray[Any]) -> list[int]:
-    """Bounds of ranges of latents with about equally many entries, one a thread."""
-    threads = torch.get_num_threads()
-    aims = offsets[-1] * np.arange(1, threads) // threads
-    return [0, *np.searchsorted(offsets[:-1], aims).tolist(), len(offsets) - 1]
+def balanced(offsets: NDArray[Any], each: int = 0) -> list[int]:
+    """Bounds of ranges of latents with about equally much work, one a thread.
+
+    Args:
+        offsets: where each latent's entries begin and end [latents + 1].
+        each: how many entries' work a latent is, beside that of its own.
+    """
+    threads, latents = torch.get_num_threads(), len(offsets) - 1
+    work = offsets + each * np.arange(latents + 1)
+    aims = work[-1] * np.arange(1, threads) // threads
+    return [0, *np.searchsorted(work[:-1], aims).tolist(), latents]

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from interp.errors import ConfigError
 from interp.sae.kernels.clock import timed
-from interp.sae.kernels.compiled import balanced, even, share
+from interp.sae.kernels.compiled import ROW_WRITTEN, balanced, even, share
 from interp.sae.kernels.compiledencode import EVERY, CompiledEncoder, Lists
 from interp.sae.kernels.interface import Rule, Search, StepResult, Weights
 from interp.sae.kernels.scratch import Scratch
@@ -145,6 +145,6 @@ class CompiledBackend:
         into = [tensor.numpy() for _, tensor in gradients.items()][:3]
         groups = self._groups(len(errors), len(gradients.b_enc))
         entries = (places, rows, values, inner, scale, errors.numpy(), groups, centred.numpy())
-        share(gather, balanced(places), *entries, fresh, *into)
+        share(gather, balanced(places, ROW_WRITTEN), *entries, fresh, *into)
         found = int(places[-1])
         return np.diff(places), float(values[:found].min()) if found else 0.0

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from interp.sae.kernels.clock import timed
-from interp.sae.kernels.compiled import balanced, even, share
+from interp.sae.kernels.compiled import ROW_WRITTEN, balanced, even, share
 from interp.sae.kernels.interface import Weights
 from interp.sae.kernels.listing import collect, count, explain, gather, order
 from interp.sae.kernels.pairs import Pairs
@@ -55,7 +55,7 @@ class Found:
         sums = self.scratch.room(name, len(self.offsets) - 1, table.shape[1], like=table)
         sorted_ = (self.offsets, self.rows, self.places)
         given = (weights.contiguous().numpy(), scale, table.numpy(), sums.numpy())
-        share(gather, balanced(self.offsets), *sorted_, *given)
+        share(gather, balanced(self.offsets, ROW_WRITTEN), *sorted_, *given)
         return sums
 
     def per_latent(self, values: Tensor) -> Tensor:

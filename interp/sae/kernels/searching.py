@@ -113,8 +113,24 @@ def load_bfloat(pre: Array, bias: Array, columns: Array, row: Array) -> None:
 def rescore(
     values: Array, latents: Array, first: int, last: int, x: Array, encoder: Array, bias: Array
 ) -> None:
-    """Replace approximate values by exact pre-activations of the row ``x``, in a range."""
-    for e in range(first, last):
+    """Replace approximate values by exact pre-activations of the row ``x``, in a range.
+
+    Four at a time: rows of the encoder come from far, and one by one they are waited for.
+    """
+    zero = x.dtype.type(0)
+    whole = last - (last - first) % 4
+    for e in range(first, whole, 4):
+        j0, j1, j2, j3 = latents[e], latents[e + 1], latents[e + 2], latents[e + 3]
+        d0, d1, d2, d3 = encoder[j0], encoder[j1], encoder[j2], encoder[j3]
+        t0, t1, t2, t3 = zero, zero, zero, zero
+        for c in range(len(x)):
+            t0 += x[c] * d0[c]
+            t1 += x[c] * d1[c]
+            t2 += x[c] * d2[c]
+            t3 += x[c] * d3[c]
+        values[e], values[e + 1] = t0 + bias[j0], t1 + bias[j1]
+        values[e + 2], values[e + 3] = t2 + bias[j2], t3 + bias[j3]
+    for e in range(whole, last):
         direction = encoder[latents[e]]
         total = x.dtype.type(0)
         for c in range(len(x)):
@@ -166,13 +182,13 @@ def search(
     width = len(columns) if len(columns) else len(bias)
     row, maxima = np.empty(width, x.dtype), np.empty(blocks(k, width), x.dtype)
     some, which = np.empty(width, x.dtype), np.empty(width, np.int32)
-    farthest = np.abs(bias).max()
+    hits, farthest = np.empty(len(maxima), np.int32), np.abs(bias).max()
     for i in range(first, last):
         load_bfloat(pre[i], bias, columns, row)
         fold(row, maxima)
         level = bisect(maxima, k, k + k // 8)
         wide = slack[start + i] + ROUNDING * (abs(level) + farthest)
-        count = candidates(row, maxima, max(level - 2 * wide, -wide), some, which)
+        count = candidates(row, maxima, max(level - 2 * wide, -wide), hits, some, which)
         if len(columns):
             for e in range(count):
                 which[e] = columns[which[e]]
@@ -215,13 +231,13 @@ def seek(
     width = len(bias)
     row, maxima = np.empty(width, x.dtype), np.empty(blocks(32, width), x.dtype)
     some, which = np.empty(width, x.dtype), np.empty(width, np.int32)
-    none = np.empty(0, np.int32)
+    none, hits = np.empty(0, np.int32), np.empty(len(maxima), np.int32)
     farthest = np.abs(bias).max()
     for i in range(first, last):
         wide = slack[start + i] + ROUNDING * (abs(cut) + farthest)
         load_bfloat(pre[i], bias, none, row)
         fold(row, maxima)
-        count = candidates(row, maxima, row.dtype.type(cut - wide), some, which)
+        count = candidates(row, maxima, row.dtype.type(cut - wide), hits, some, which)
         if len(values) == 0:
             ends[start + i] = count
             continue

@@ -83,16 +83,22 @@ def fold(row: Array, maxima: Array) -> None:
 
 @compiled
 @no_type_check
-def candidates(row: Array, maxima: Array, level: float, values: Array, latents: Array) -> int:
-    """Collect a row's entries that reach a level; how many there are."""
+def candidates(
+    row: Array, maxima: Array, level: float, hits: Array, values: Array, latents: Array
+) -> int:
+    """Collect a row's entries that reach a level, by way of its columns; how many there are.
+
+    Each is written down before it is known to count, as no processor foresees which do.
+    """
     width, blocks = len(row), len(maxima)
-    count = 0
+    found, count = 0, 0
     for block in range(blocks):
-        if maxima[block] >= level:
-            for latent in range(block, width, blocks):
-                if row[latent] >= level:
-                    values[count], latents[count] = row[latent], latent
-                    count += 1
+        hits[found] = block
+        found += maxima[block] >= level
+    for hit in range(found):
+        for latent in range(hits[hit], width, blocks):
+            values[count], latents[count] = row[latent], latent
+            count += row[latent] >= level
     return count
 
 
@@ -141,11 +147,12 @@ def select(
     width = len(columns) if len(columns) else len(bias)
     row, maxima = np.empty(width, pre.dtype), np.empty(blocks(k, width), pre.dtype)
     some, which = np.empty(width, pre.dtype), np.empty(width, np.int32)
+    hits = np.empty(len(maxima), np.int32)
     for i in range(first, last):
         load(pre[i], bias, columns, row)
         fold(row, maxima)
         level = max(bisect(maxima, k, k + k // 8), row.dtype.type(0))
-        count = candidates(row, maxima, level, some, which)
+        count = candidates(row, maxima, level, hits, some, which)
         count = keep_largest(some, which, keep_positive(some, which, count), k)
         begin = (start + i) * k
         ends[start + i] = begin + count
@@ -157,8 +164,11 @@ def select(
 @compiled
 @no_type_check
 def blocks(k: int, width: int) -> int:
-    """How many columns to fold a row into, so that the k largest rarely share one."""
-    return min(width, max(64, 16 * k))
+    """How many columns to fold a row into, so that the k largest rarely share one.
+
+    And so that none is long: of a column that reaches a level all entries are looked at.
+    """
+    return min(width, max(64, 16 * k, width // 12))
 
 
 @compiled
@@ -182,11 +192,11 @@ def above(
     width = len(bias)
     row, maxima = np.empty(width, pre.dtype), np.empty(blocks(32, width), pre.dtype)
     some, which = np.empty(width, pre.dtype), np.empty(width, np.int32)
-    none = np.empty(0, np.int32)
+    none, hits = np.empty(0, np.int32), np.empty(len(maxima), np.int32)
     for i in range(first, last):
         load(pre[i], bias, none, row)
         fold(row, maxima)
-        count = candidates(row, maxima, row.dtype.type(cut), some, which)
+        count = candidates(row, maxima, row.dtype.type(cut), hits, some, which)
         count = keep_positive(some, which, count)
         if len(values) == 0:
             ends[start + i] = count
