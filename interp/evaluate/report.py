@@ -13,7 +13,7 @@ from interp.evaluate.candidate import Candidate, candidate, controls
 from interp.evaluate.downstream import Downstream, downstream_many
 from interp.evaluate.fidelity import Fidelity, Measured, measure
 from interp.features.fitted import FittedBasis
-from interp.files import read_json, write_json
+from interp.files import check_writable, read_json, write_json
 from interp.models import LoadedModel
 from interp.progress import Progress, silent
 from interp.sae import Dictionary, Reconstruction
@@ -91,6 +91,8 @@ def evaluate(
         ConfigError, UnknownName, DataError: see `candidate`, `measure` and `downstream`.
         ResourceError: metrics.json cannot be written.
     """
+    if folder is not None:
+        check_writable(Path(folder) / METRICS)
     label = name or (Path(folder).name if folder else dictionary.kind)
     one = candidate(dictionary, label)
     found = measure([one], store, progress=progress)

@@ -74,6 +74,7 @@ def other(site_root):
 def test_x_on_a_unit_compares_it(visit, other):
     unit = f"{PLACE}/{LATENTS}/3"
     visit.open(f"/unit?unit={unit}", ".ctx-list")
+    visit.page.get_by_role("button", name="Compare Shortcut X").wait_for()
     visit.press("x")
     visit.page.wait_for_url(re.compile("/compare"))
     visit.page.get_by_text("of A: one unit of the other is its own").wait_for()

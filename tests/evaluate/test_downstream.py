@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformer_lens import TransformerBridge, TransformerBridgeConfig
 
-from interp.errors import ConfigError, DataError, UnknownName
+from interp.errors import ConfigError, DataError, ResourceError, UnknownName
 from interp.evaluate import candidate, downstream, evaluate, table
 from interp.evaluate.downstream import downstream_many, splice
 from interp.evaluate.windows import heldout_windows
@@ -324,3 +324,10 @@ def test_a_report_is_written_beside_the_dictionary_and_shown_as_a_table(
     assert lines[1].startswith(f"tiny/{SITE}/topk-32-k4-s0  {report.heldout.fve:.4f}")
     assert len({len(line.rstrip()) for line in lines[:2]}) == 1
     assert lines[2].endswith("-")
+    told = []
+    with pytest.raises(ResourceError, match="a file where a folder should be"):
+        evaluate(
+            dictionary_of(k=4), store, folder=folder / "metrics.json",
+            progress=lambda *done: told.append(done),
+        )  # fmt: skip
+    assert told == []

@@ -149,7 +149,7 @@ def test_constant_rows_are_refused(store, dictionary, tmp_path) -> None:
         measure([candidate(dictionary)], make_store(tmp_path / "wide", sites={SITE: 9}))
 
 
-def test_the_command_line_sets_controls_beside_dictionaries(workspace, capsys) -> None:
+def test_the_command_line_sets_controls_beside_dictionaries(workspace, monkeypatch, capsys) -> None:
     import json
 
     store = make_store(workspace.store("toy"), rows=900, sites={SITE: 8})
@@ -171,6 +171,15 @@ def test_the_command_line_sets_controls_beside_dictionaries(workspace, capsys) -
     assert written["fidelity"] == found["metrics"]["fidelity"]
     assert main(command) == 0
     assert "uncentred" in capsys.readouterr().out
+    blocked = workspace.dictionary("toy", SITE, "topk-16-k2-s0") / "metrics.json"
+    blocked.rename(blocked.with_name("aside.json"))
+    blocked.mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr("interp.evaluate.compare", None)  # nothing is measured first
+        assert main(command) == 1
+    assert "it is a folder" in capsys.readouterr().err
+    blocked.rmdir()
+    blocked.with_name("aside.json").rename(blocked)
     store = make_store(
         workspace.store("two"), rows=900, sites={SITE: 8, "mlp_out.0": 5}, model="toy"
     )

@@ -186,6 +186,7 @@ def test_the_command_line(saved, tmp_path, capsys):
         (line,) = [each for each in capsys.readouterr().err.splitlines() if "interp trace:" in each]
         return line
 
+    assert "it is a folder; name a file" in fails("--out", str(tmp_path), code=1)
     assert "of-1 is a dictionary of resid_post.1, not of resid_post.0" in fails(
         "--dictionary", "of-1,of-1"
     )

@@ -114,6 +114,16 @@ def test_a_result_of_another_version_is_named(workspace, coin):
         reproduced(workspace)
 
 
+def test_what_cannot_be_written_is_not_computed(workspace, coin, monkeypatch, capsys):
+    workspace.lab("coin").parent.mkdir(parents=True)
+    workspace.lab("coin").write_text("a file where a folder must be")
+    measured = []
+    monkeypatch.setattr(Coin, "measure", lambda self, seed, progress=None: measured.append(seed))
+    assert main(["lab", "run", "coin"]) == 1
+    assert "is a file where a folder should be" in capsys.readouterr().err
+    assert measured == []
+
+
 def test_results_that_share_their_trainings_share_a_process():
     chosen = [each.at("quick") for each in experiments().values()]
     groups = [[each.name for each in group] for group in labjobs.together(chosen)]

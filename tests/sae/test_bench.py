@@ -162,6 +162,9 @@ def test_the_verb_prints_a_table_and_writes_the_figures(tmp_path, monkeypatch, c
     (fields,) = [line.split() for line in text.splitlines() if "compiled" in line]
     assert fields[2:4] == ["0.5", "4"]
     assert asked == [(Contest(k=8, seconds=2.0, steps=4, batches=4), ["topk"], [])]
+    assert main(["bench", "--quick", "--out", str(tmp_path)]) == 1
+    assert "it is a folder; name a file" in capsys.readouterr().err
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(
