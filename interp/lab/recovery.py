@@ -50,8 +50,7 @@ def train_on(
     origin = Origin(model="planted", site=SITE, store="planted", store_digest=digest(planted))
     learner = architecture.learner(width, torch.device("cpu"))
     start = scaling(centre[None])[0].float()
-    learner.initialise(start, torch.Generator().manual_seed(config.seed))
-    learner.fit_encoder(scaled_rows(data, scaling))
+    learner.begin(start, scaled_rows(data, scaling, config.data_init), config)
     trainer = Trainer(
         learner,
         PlantedBatches(planted, batch=config.batch, seed=config.order()),

@@ -44,6 +44,9 @@ class TrainConfig:
     scale: Literal["mean-norm", "none", "per-dim", "whitening"] = "mean-norm"
     """Input scaling, folded into the saved weights: mean distance from the centre to √d, every
     dimension to spread 1, or every direction to spread 1."""
+    data_init: float = 0.0
+    """Share of a data point in each latent's first direction (datapoint initialisation), the rest
+    of which is random; below 1. `interp/sae/README.md` tells what it brings."""
     dead_after: int | None = None
     """Tokens without firing after which a latent is dead; by default a twentieth of ``tokens``,
     at least ten batches, at most ten million."""
@@ -82,6 +85,8 @@ class TrainConfig:
                 "warmup and decay are shares of the run: each in 0..1 and at most 1 together, "
                 f"got {self.warmup} and {self.decay}"
             )
+        if not 0 <= self.data_init < 1:
+            raise ConfigError(f"data_init must lie in 0..1, below 1, got {self.data_init}")
         if not 0 < self.resample_scale < float("inf"):
             raise ConfigError(f"resample_scale must be a number > 0, got {self.resample_scale}")
         for name in ("dead_after", "micro_batch", "resample", "evaluate_every"):

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from interp.errors import ConfigError
 from interp.sae.kernels import StepResult, Weights
+from interp.sae.learner import blended
 from interp.sae.transcoder import TranscoderLearner, TranscodingArchitecture
 from interp.store.site import columns
 
@@ -61,6 +62,11 @@ class CrossLayerLearner(TranscoderLearner):
         rows = [self.weights.encoder, *([self.weights.decoder] if self.frozen else [])]
         for matrix in rows:
             matrix.div_(matrix.norm(dim=1, keepdim=True))
+
+    def turn(self, data: Float[Tensor, "latents both"], share: float) -> None:
+        """As a transcoder's, each latent to what its own site has of its data point."""
+        toward = (data[:, : self._d_in] - self._centre) * self._kept["encoder"]
+        self.weights.encoder.copy_(blended(self.weights.encoder, toward, share))
 
     def step(
         self, x: Float[Tensor, "n both"], variance: float, dead: Bool[Tensor, " latents"] | None

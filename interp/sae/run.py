@@ -61,7 +61,7 @@ class Run:
         start = scaling(centre[None])[0].float()
         self.parts = _parts(store, job, data)
         self.trainer = trainer_of(job, mesh)(
-            learner_of(job, mesh, device, start, scaled_rows(data, scaling)),
+            learner_of(job, mesh, device, start, scaled_rows(data, scaling, config.data_init)),
             shared.reader(),
             config,
             scale=scaling.scale,

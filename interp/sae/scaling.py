@@ -36,7 +36,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from interp.errors import UnknownName
@@ -138,9 +138,14 @@ FITTED_ROWS = 512
 """Rows that the encoder's length is fitted to: one number, so that few are enough."""
 
 
-def scaled_rows(data: Survey, scaling: Scaling) -> Float[Tensor, "n d_in"]:
-    """Some of the sample's rows as training sees them, evenly drawn."""
-    chosen = np.linspace(0, len(data.sample) - 1, min(len(data.sample), FITTED_ROWS)).astype(int)
+def evenly(n: int, most: int) -> Int[np.ndarray, " some"]:
+    """The numbers 0 .. n - 1, or where there are more, so many of them evenly apart."""
+    return np.linspace(0, n - 1, min(n, most)).astype(int)
+
+
+def scaled_rows(data: Survey, scaling: Scaling, data_init: float = 0.0) -> Float[Tensor, "n d_in"]:
+    """What `Learner.begin` takes of the sample: a few rows, all if its latents begin with them."""
+    chosen = evenly(len(data.sample), len(data.sample) if data_init else FITTED_ROWS)
     return scaling(torch.from_numpy(data.sample[chosen].astype(np.float64))).float()
 
 

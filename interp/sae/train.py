@@ -150,6 +150,8 @@ def _job(
     architecture.check(site.width)
     if config.resample is not None and getattr(architecture, "frozen_decoder", False):
         raise ConfigError("resample rewrites decoder rows that frozen_decoder keeps; drop one")
+    if config.data_init and getattr(architecture, "frozen_decoder", False):
+        raise ConfigError("data_init turns decoder rows that frozen_decoder keeps random; drop one")
     if config.search != "full":
         _check_search(architecture, config, target)
     origin = Origin(model=store.model, site=site.name, store=store.name, store_digest=store.digest)

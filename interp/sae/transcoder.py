@@ -35,7 +35,7 @@ from torch import Tensor
 from interp.sae.base import Dictionary
 from interp.sae.kernels import Backend, Rule, StepResult, Weights
 from interp.sae.kernels.dense import auxk, selected
-from interp.sae.learner import Learner
+from interp.sae.learner import Learner, blended
 from interp.sae.sparse import SparseArchitecture, SparseLearner
 
 
@@ -105,6 +105,11 @@ class TranscoderLearner(Learner):
             self.weights.decoder.copy_(rows / rows.norm(dim=1, keepdim=True))
         self.weights.b_dec.copy_(centre[self._d_in :])
         self._centre.copy_(centre[: self._d_in])
+
+    def turn(self, data: Float[Tensor, "latents both"], share: float) -> None:
+        """See `Learner.turn`; what is written stays, the encoder's rows turn to the source."""
+        encoder = self.weights.encoder
+        encoder.copy_(blended(encoder, data[:, : self._d_in] - self._centre, share))
 
     def step(
         self, x: Float[Tensor, "n both"], variance: float, dead: Bool[Tensor, " latents"] | None

@@ -119,6 +119,7 @@ def main(flags: list[str]) -> int:
         type=float,
         help="what our gradients are clipped to; SAELens always clips its own to 1",
     )
+    parser.add_argument("--data-init", type=float, default=0.0, help="of ours, see `interp train`")
     parser.add_argument("--at-l0", type=float, default=64.0, help="where strengths are compared")
     parser.add_argument("--windows", type=int, default=64, help="held-out ones, for the loss")
     parser.add_argument("--out", type=Path)
@@ -192,6 +193,7 @@ def _one(
                 "seed": seed,
                 "strength": strength,
                 "clip": args.clip,
+                "data_init": args.data_init,
             },
         )
         return result, None if "error" in result else np.load(folder / "out.npy")

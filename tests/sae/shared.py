@@ -34,8 +34,8 @@ def trainer_on(source: Planted, architecture: Architecture, config: TrainConfig)
     scale = float(d_in**0.5 / np.linalg.norm(centred, axis=1).mean())
     learner = architecture.learner(d_in, CPU)
     centre = torch.from_numpy(rows.mean(axis=0) * scale).float()
-    learner.initialise(centre, torch.Generator().manual_seed(config.seed))
-    learner.fit_encoder(torch.from_numpy(rows[:512] * scale).float())
+    sample = torch.from_numpy(rows[:512] * scale).float()
+    learner.begin(centre, sample, config)
     variance = float((centred**2).sum(axis=1).mean()) * scale**2
     return Trainer(learner, source, config, scale=scale, variance=variance)
 

@@ -163,6 +163,7 @@ def given(
         "own": {},
         "strength": 1.0,
         "clip": None,
+        "data_init": 0.0,
         "permission": LIBRARIES[library()] if settings.same_products else "none",
     }
 

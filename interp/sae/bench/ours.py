@@ -18,6 +18,7 @@ from interp.sae.kernels.dense import selected
 from interp.sae.penalty import PenaltyLearner
 from interp.sae.scaling import FITTED_ROWS
 from interp.sae.sparse import SparseLearner
+from interp.sae.survey import SAMPLE_ROWS
 from interp.sae.trainer import Trainer
 
 HORIZON = 100_000
@@ -64,16 +65,16 @@ class Ours:
             decay=0.0,
             dead_after=settings["dead_after"],
             clip=settings["clip"],
+            data_init=settings["data_init"],
+            seed=settings.get("seed", 1),
             search="bf16" if settings["by"] == "compiled-bfloat16" else "full",
         )
         learner = architecture.learner(d_in, torch.device("cpu"))
         learner.lists = settings["by"] != "dense"
         if isinstance(learner, SparseLearner) and settings["kind"] != "matryoshka":
             learner.backend = backends()[settings["by"].removesuffix("-bfloat16")]()
-        learner.initialise(
-            torch.zeros(d_in), torch.Generator().manual_seed(settings.get("seed", 1))
-        )
         self._batches, self._kind, self._k = Handed(), settings["kind"], settings["k"]
+        self._rows = settings["train"]
         self.trainer = Trainer(
             learner, self._batches, config, scale=1.0, variance=settings["variance"]
         )
@@ -81,9 +82,18 @@ class Ours:
     def step(self, x: torch.Tensor) -> None:
         """See `loop.Contestant`."""
         if self.trainer.done == 0:
-            self.trainer.learner.fit_encoder(x[:FITTED_ROWS])
+            self._begin(x)
         self._batches.x = x
         self.trainer.step()
+
+    def _begin(self, x: torch.Tensor) -> None:
+        """The first weights; as many rows to begin with as a survey's sample has."""
+        config = self.trainer.config
+        sample = x[:FITTED_ROWS]
+        if config.data_init:
+            rows = np.load(self._rows, mmap_mode="r")
+            sample = torch.from_numpy(np.array(rows[:SAMPLE_ROWS]))
+        self.trainer.learner.begin(torch.zeros(x.shape[1]), sample, config)
 
     @faster_products()
     def explain(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -98,9 +98,8 @@ def learner_of(
         mesh: the processes that train it.
         device: where this process' part lies.
         centre: of the scaled activations.
-        sample: some of them, that the encoder's length is fitted to.
+        sample: some of them, that the first weights are fitted to.
     """
-    generator = torch.Generator().manual_seed(job.config.seed)
     architecture, parts = job.architecture, mesh.latents.world
     if mesh.alone or not selects(architecture):
         learner = job.learner(device)
@@ -108,12 +107,10 @@ def learner_of(
         narrow = replace(architecture, latents=architecture.width(job.d_in) // parts)
         learner = narrow.learner(job.d_in, device, ParallelBackend(mesh))
     if parts == 1:
-        learner.initialise(centre, generator)
-        learner.fit_encoder(sample.to(device))
+        learner.begin(centre, sample.to(device), job.config)
         return learner
     whole = job.learner(torch.device("cpu"))
-    whole.initialise(centre, generator)
-    whole.fit_encoder(sample)
+    whole.begin(centre, sample, job.config)
     own = mesh.latents.part(len(whole.weights.b_enc))
     drawn = dict(whole.weights.items())
     for name, tensor in learner.weights.items():
