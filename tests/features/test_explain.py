@@ -1,11 +1,7 @@
 """Explanations by a language model: a real server here, its odd answers, and the file."""
 
-import html
 import json
 import re
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -33,68 +29,13 @@ from interp.features.explain.files import explanations_path
 from interp.models import load_model
 from interp.store import ActivationStore
 from interp.workspace import Workspace
+from tests.features.chat_server import Server, oracle, said
 from tests.models.tiny import save_tiny
 from tests.stores import make_store
 from tests.tables import make_table
 
 SITE = "mlp_post.0"
 WORDS = ["the", " cat", " sat", " <b>", " mat", ".", "</context>", " dog", " ran", "<bos>"]
-Answer = Callable[[dict], tuple[int, bytes]]
-
-
-class Server:
-    """A chat completion server whose answers the test decides."""
-
-    def __init__(self) -> None:
-        self.asked: list[dict] = []
-        self.headers: list[dict[str, str]] = []
-        self.answer: Answer = oracle
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                server.asked.append(body)
-                server.headers.append(dict(self.headers))
-                status, data = server.answer(body)
-                self.send_response(status)
-                if status == 302:
-                    self.send_header("Location", "http://127.0.0.1:1/v1/chat/completions")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self.http.server_port}/v1"
-
-
-def said(text: object) -> bytes:
-    return json.dumps({"choices": [{"message": {"content": text}}]}).encode()
-
-
-def oracle(body: dict) -> tuple[int, bytes]:
-    """Names the commonest marked token, and judges by it."""
-    question = body["messages"][-1]["content"]
-    tokens = [html.unescape(each) for each in re.findall(r"<token>(.*?)</token>", question)]
-    claim = re.search(r"<explanation>(.*?)</explanation>", question)
-    if claim:
-        return 200, said("Yes." if f"“{tokens[0].strip()}”" in html.unescape(claim[1]) else "No.")
-    best = max(sorted(set(tokens)), key=tokens.count)
-    return 200, said(f"the word “{best.strip()}”\nand nothing else")
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    made = Server()
-    thread = threading.Thread(target=made.http.serve_forever, args=(0.01,))
-    thread.start()
-    yield made
-    made.http.shutdown()
-    made.http.server_close()
-    thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -234,39 +175,6 @@ def test_no_answer_is_no_explanation(
     assert not explanations_path(table.path).exists()
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"<html>Welcome</html>", "no chat completion"),
-        (b'{"error": "none"}', "no chat completion"),
-        (b'{"choices": []}', "no chat completion"),
-        (b"[" * 100_000, "no chat completion"),
-        (b"\xff\xfe", "no chat completion"),
-        (said(["a", "list"]), "no text"),
-        (said("x" * 2_000_000), "over 1,048,576 bytes"),
-    ],
-)
-def test_odd_answers_are_refused(server: Server, data: bytes, message: str) -> None:
-    server.answer = lambda _: (200, data)
-    with pytest.raises(DataError, match=message):
-        Endpoint(server.address, "m").ask("s", "q", 5)
-
-
-def test_servers_that_are_away_busy_or_elsewhere(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("interp.features.explain.endpoint.PAUSES", (0.0, 0.0))
-    asked = Endpoint(server.address, "m")
-    server.answer = lambda _: (503, b"") if len(server.asked) < 3 else (200, said("at last"))
-    assert asked.ask("s", "q", 5) == "at last"
-    for status in (302, 401, 503):
-        server.answer = lambda _, status=status: (status, b"")
-        with pytest.raises(ResourceError, match=f"refuses \\({status}"):
-            asked.ask("s", "q", 5)
-    with pytest.raises(ResourceError, match="gives no answer .* 2 s are allowed"):
-        Endpoint("http://127.0.0.1:9/v1", "m", timeout_s=2.0).ask("s", "q", 5)
-
-
 def test_the_key_comes_from_the_environment_and_is_written_nowhere(
     server: Server, table: UnitTable, store: ActivationStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,18 +187,6 @@ def test_the_key_comes_from_the_environment_and_is_written_nowhere(
     monkeypatch.setenv("INTERP_LLM_KEY", "two\nlines")
     with pytest.raises(ConfigError, match="holds no key"):
         Endpoint(server.address, "m")
-
-
-@pytest.mark.parametrize(
-    "address", ["127.0.0.1:8080", "file:///etc/passwd", "http://", "http://a?b"]
-)
-def test_addresses_that_are_none(address: str) -> None:
-    with pytest.raises(ConfigError, match="no address of a server"):
-        Endpoint(address, "m")
-    with pytest.raises(ConfigError, match="not into the address"):
-        Endpoint("https://me:secret@example.org", "m")
-    with pytest.raises(ConfigError, match="--llm-model"):
-        Endpoint("http://127.0.0.1/v1", "")
 
 
 def test_text_of_the_corpus_cannot_leave_its_tags() -> None:
