@@ -10,10 +10,9 @@ python -m tests.benchmarks saelens-write saelens-read saelens-batches
 
 Beside a peer, by name only: it needs an environment of its own (tests/benchmarks/peers/README.md).
 
-python -m tests.benchmarks recovery [--full]
+python -m tests.benchmarks recovery [--full] [--data-init P]
 
-The table of `tests.benchmarks.recovery`: minutes, so it runs only by name; five times as many
-training tokens with --full.
+The table of `tests.benchmarks.recovery`: minutes, so it runs only by name.
 
 python -m tests.benchmarks step
 
@@ -80,8 +79,8 @@ def spent(work: Callable[[], object]) -> tuple[float, float]:
 
 
 def main(names: list[str]) -> int:
-    if names in (["recovery"], ["recovery", "--full"]):
-        recovery.table(full="--full" in names)
+    if names[:1] == ["recovery"]:
+        recovery.main(names[1:])
         return 0
     if names in (["together"], ["together", "--quick"]):
         together.main(quick="--quick" in names)
@@ -106,7 +105,7 @@ def main(names: list[str]) -> int:
         known = ", ".join(
             [
                 *benchmarks,
-                "recovery [--full], step, together, peers, quality, dashboards and gpu, each alone",
+                "recovery, step, together, peers, quality, dashboards and gpu, each alone",
             ]
         )
         print(f"unknown benchmark {unknown[0]!r}; known: {known}", file=sys.stderr)

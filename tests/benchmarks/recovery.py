@@ -10,9 +10,11 @@ Dictionaries have 128 latents and about 4 active ones. Held-out columns:
     dead    latents that never fired on the held-out rows
     L0      active latents a row;   FVE  fraction of variance explained, centred
 
+``--full`` trains on five times as many tokens, ``--data-init P`` as `interp train` does.
 Controls: ``random`` is a dictionary before its first step, ``frozen`` one whose decoder stays so.
 """
 
+import argparse
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -43,20 +45,25 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
 """What is trained besides every architecture at its defaults."""
 
 
-def rows(full: bool) -> Iterator[tuple[str, dict[str, float]]]:
+def rows(tokens: int, data_init: float) -> Iterator[tuple[str, dict[str, float]]]:
     """A name and its figures, one architecture after another."""
     every: list[tuple[str, dict[str, Any]]] = [(kind, {}) for kind in architectures()]
     yield "random", measured("topk", {}, 0)
     for kind, settings in (*every, *VARIANTS):
         said = " ".join(f"{key}={value}" for key, value in settings.items())
-        yield f"{kind} {said}".strip(), measured(kind, settings, FULL_TOKENS if full else TOKENS)
+        share = 0.0 if "frozen_decoder" in settings else data_init
+        yield f"{kind} {said}".strip(), measured(kind, settings, tokens, share)
 
 
-def measured(kind: str, settings: dict[str, Any], tokens: int) -> dict[str, float]:
+def measured(
+    kind: str, settings: dict[str, Any], tokens: int, data_init: float = 0.0
+) -> dict[str, float]:
     """Train one architecture, or with no tokens none, and score it on rows it has not seen."""
     source = Planted(batch=512)
     chosen = small(kind, latents=LATENTS, k=4, **settings)
-    run = TrainConfig(tokens=max(tokens, 1), batch=512, lr=1e-2, seed=3, dead_after=20_000)
+    run = TrainConfig(
+        tokens=max(tokens, 1), batch=512, lr=1e-2, seed=3, dead_after=20_000, data_init=data_init
+    )
     start = time.perf_counter()
     trainer = trainer_on(source, chosen, run)
     if tokens:
@@ -88,10 +95,14 @@ def scores(source: Planted, dictionary: Dictionary) -> dict[str, float]:
     }
 
 
-def table(full: bool) -> None:
+def main(flags: list[str]) -> None:
     """Print the table, a line as soon as it is known."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--full", action="store_true", help="five times as many training tokens")
+    parser.add_argument("--data-init", type=float, default=0.0, help="see `interp train`")
+    args = parser.parse_args(flags)
     print(f"{'architecture':<64}  MMCS    F1  unique  dead    L0    FVE  seconds")
-    for name, found in rows(full):
+    for name, found in rows(FULL_TOKENS if args.full else TOKENS, args.data_init):
         print(
             f"{name:<64} {found['MMCS']:5.3f} {found['F1']:5.3f}   {found['unique']:5.3f}"
             f" {found['dead']:5d} {found['L0']:5.2f}  {found['FVE']:5.3f}  {found['seconds']:7.1f}",

@@ -1,4 +1,4 @@
-"""Numbers that do not fit are cut and counted or refused; a full disk loses no finished shard."""
+"""Numbers that do not fit are cut and counted, or refused."""
 
 from pathlib import Path
 
