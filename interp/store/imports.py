@@ -147,7 +147,7 @@ def import_activations(
             job="import", seed=config.seed, config=asked, parents=parents
         ).to_dict(),
     )
-    with StoreWriter(folder, manifest, documents, None, underway=2) as store:
+    with StoreWriter(folder, manifest, documents, None) as store:
         for index, (start, stop) in enumerate(zip(edges, edges[1:], strict=False)):
             if index in store.mine:
                 _shard(store, index, table, tokens, start, stop)

@@ -1,11 +1,9 @@
 """Publishing shards of a store that has been begun: what every process that writes it can do.
 
-A disk takes as long to promise a shard as a model to compute it, so shards are published by threads
-while the next is computed. One at most is on its way, unless more are asked for: where rows come
-faster than one processor hashes them, as from a file, two may.
+A disk takes as long to promise a shard as a model to compute it, so the last shard is published by
+a thread while the next is computed; one at most is on its way.
 """
 
-from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -21,23 +19,19 @@ from interp.store.schema import Manifest, ShardEntry, record
 class ShardPublisher:
     """Writes shards whole, in any order; values too large for their type are cut and counted."""
 
-    def __init__(
-        self, path: Path, manifest: Manifest, entries: Mapping[int, ShardEntry], underway: int = 1
-    ) -> None:
+    def __init__(self, path: Path, manifest: Manifest, entries: Mapping[int, ShardEntry]) -> None:
         """Write into a begun store.
 
         Args:
             path: the store's folder.
             manifest: the store's.
             entries: the shards already on disk and whole.
-            underway: how many shards may be on their way to disk, and in memory, at once.
         """
         self.path, self.manifest, self._entries = path, manifest, dict(entries)
         self.mine: tuple[int, ...] = ()
         """The missing shards that this process is to write."""
-        self._most = underway
-        self._threads = ThreadPoolExecutor(underway, thread_name_prefix="interp-publish")
-        self._underway: deque[Future[None]] = deque()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="interp-publish")
+        self._underway: Future[None] | None = None
 
     def collect(self) -> frozenset[int]:
         """Take notice of the shards that other processes have published; gives all there are."""
@@ -68,8 +62,7 @@ class ShardPublisher:
         activations: Mapping[str, np.ndarray],
         overflow: Mapping[str, int] | None = None,
     ) -> None:
-        """Publish a shard; it is on disk once so many more as may be underway are given, or `flush`
-        was called, and until then its arrays must not change.
+        """Publish a shard, perhaps only by the next call or `flush`; its arrays must not change.
 
         Args:
             index: which of the planned shards.
@@ -82,7 +75,7 @@ class ShardPublisher:
 
         Raises:
             DataError: shapes differ from the manifest, or values are NaN or infinite.
-            ResourceError: no space is left, for this shard or one before.
+            ResourceError: no space is left, for this shard or the one before.
         """
         entry = self.manifest.shards[index]
         columns = {"token": token, "document": document, "position": position, "sink": sink}
@@ -99,21 +92,18 @@ class ShardPublisher:
             stored[site.name], cut = self._encode(site.name, values, self.first_row(index))
             if cut:
                 counts[site.name] = counts.get(site.name, 0) + cut
-        self._down_to(self._most - 1)
-        self._underway.append(self._threads.submit(self._publish, index, columns, stored, counts))
+        self.flush()
+        self._underway = self._thread.submit(self._publish, index, columns, stored, counts)
 
     def flush(self) -> None:
-        """Wait until every shard is on disk.
+        """Wait until the last shard is on disk.
 
         Raises:
-            ResourceError: no space is left for one.
+            ResourceError: no space is left for it.
         """
-        self._down_to(0)
-
-    def _down_to(self, most: int) -> None:
-        """Wait until so many at most are on their way."""
-        while len(self._underway) > most:
-            self._underway.popleft().result()
+        underway, self._underway = self._underway, None
+        if underway is not None:
+            underway.result()
 
     def _publish(
         self,
@@ -136,14 +126,14 @@ class ShardPublisher:
         self._entries[index] = done
 
     def _end(self, failed: bool) -> None:
-        """Let what is on its way reach the disk; failures count unless something failed before."""
+        """Let the last shard reach the disk; its failure counts unless something failed before."""
         try:
             self.flush()
         except BaseException:
             if not failed:
                 raise
         finally:
-            self._threads.shutdown()
+            self._thread.shutdown()
 
     def _encode(self, site: str, values: np.ndarray, first: int) -> tuple[np.ndarray, int]:
         dtype = self.manifest.dtypes[site]

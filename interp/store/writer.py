@@ -43,7 +43,6 @@ class StoreWriter(ShardPublisher):
         vocabulary: Vocabulary | None,
         *,
         world: int = 1,
-        underway: int = 1,
     ) -> None:
         """Begin a store, or continue the same one.
 
@@ -53,13 +52,12 @@ class StoreWriter(ShardPublisher):
             documents: the planned documents.
             vocabulary: the model's, if it reads text.
             world: how many processes write it, this one included.
-            underway: how many shards may be on their way to disk, and in memory, at once.
 
         Raises:
             StoreError: the folder holds another store, a sealed one, or has another writer.
             ResourceError: the folder cannot be written.
         """
-        super().__init__(Path(path), manifest, {}, underway)
+        super().__init__(Path(path), manifest, {})
         self._crew: crew.Crew | None = None
         try:
             self.path.mkdir(parents=True, exist_ok=True)

@@ -111,7 +111,7 @@ def rewrite(store: ActivationStore, folder: Path, values: np.ndarray) -> None:
     """Write a store again, from memory, and seal it."""
     plan = {name: getattr(store.manifest, name) for name in Manifest.__dataclass_fields__}
     manifest, columns = Manifest(**{**plan, "state": "writing"}), columns_of(store)
-    with StoreWriter(folder, manifest, store.documents, store.vocabulary, underway=2) as writer:
+    with StoreWriter(folder, manifest, store.documents, store.vocabulary) as writer:
         for index, start in enumerate(range(0, store.rows, SHARD)):
             part = slice(start, start + SHARD)
             writer.write_shard(

@@ -161,7 +161,7 @@ from interp.capture.tables import open_table
 from interp.store.imports import ImportConfig, import_activations
 
 folder, peaks = pathlib.Path(sys.argv[1]), []
-for rows in (80_000, 400_000):  # ten shards, so that as many are on their way as ever
+for rows in (20_000, 200_000):
     made = np.lib.format.open_memmap(folder / "acts.npy", "w+", np.float32, (rows, 64))
     made[:] = 1
     del made

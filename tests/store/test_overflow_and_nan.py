@@ -97,7 +97,7 @@ def test_nan_stays_nan_and_infinity_stays_infinity_in_every_type(dtype) -> None:
 # -- shapes -------------------------------------------------------------------------------------
 
 
-def new_writer(folder: Path, underway: int = 1) -> StoreWriter:
+def new_writer(folder: Path) -> StoreWriter:
     manifest = Manifest(
         model="toy",
         model_digest="0",
@@ -112,7 +112,7 @@ def new_writer(folder: Path, underway: int = 1) -> StoreWriter:
         plan="plan",
         provenance={},
     )
-    return StoreWriter(folder, manifest, [], None, underway=underway)
+    return StoreWriter(folder, manifest, [], None)
 
 
 def put(writer: StoreWriter, index: int, *, now: bool = True, **changes: np.ndarray) -> None:

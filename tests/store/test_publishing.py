@@ -1,9 +1,8 @@
-"""Shards on their way to disk: a full one, failures, several at once."""
+"""Shards on their way to disk: a full one loses no finished shard."""
 
 import errno
 import os
 import re
-import threading
 from pathlib import Path
 
 import h5py
@@ -122,63 +121,3 @@ def test_a_folder_that_cannot_be_written_gives_one_sentence(tmp_path, monkeypatc
         monkeypatch.setattr(os, "replace", fail(refused))
         with pytest.raises(ResourceError, match=r"cannot write .*Permission denied; choose a wri"):
             put(writer, 0)
-
-
-# -- several on their way -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("underway", [1, 2])
-def test_as_many_shards_as_allowed_are_on_their_way_at_once(
-    tmp_path, monkeypatch, underway
-) -> None:
-    """The disk answers only once told; by then that many wait, and the next is not taken."""
-    answer, waiting, write_at = threading.Event(), threading.Semaphore(0), shard.write_at
-
-    def slow(*args) -> None:
-        waiting.release()
-        assert answer.wait(30)
-        write_at(*args)
-
-    monkeypatch.setattr(shard, "write_at", slow)
-    with new_writer(tmp_path / "toy", underway) as writer:
-        for index in range(underway):
-            put(writer, index, now=False)
-        for _ in range(underway):
-            assert waiting.acquire(timeout=30)
-        late = threading.Thread(target=put, args=(writer, underway), kwargs={"now": False})
-        late.start()
-        late.join(0.3)
-        assert late.is_alive()
-        assert writer.published == frozenset()
-        answer.set()
-        late.join(30)
-        for index in range(underway + 1, 3):
-            put(writer, index)
-        writer.seal()
-    assert np.array_equal(ActivationStore.open(tmp_path / "toy").read(SITE, 0, ROWS), random())
-
-
-def test_one_of_two_fails_and_the_other_stays(tmp_path, monkeypatch) -> None:
-    write_at = shard.write_at
-
-    def failing(path: Path, places) -> None:
-        if "00000" in path.name:
-            raise FULL
-        write_at(path, places)
-
-    def begin() -> None:
-        with new_writer(tmp_path / "toy", 2) as writer:
-            put(writer, 0, now=False)
-            put(writer, 1, now=False)
-            put(writer, 2, now=False)
-
-    monkeypatch.setattr(shard, "write_at", failing)
-    with pytest.raises(ResourceError, match="no space left"):
-        begin()
-    monkeypatch.undo()
-    with new_writer(tmp_path / "toy", 2) as writer:
-        assert writer.published == {1}
-        put(writer, 0)
-        put(writer, 2)
-        writer.seal()
-    assert np.array_equal(ActivationStore.open(tmp_path / "toy").read(SITE, 0, ROWS), random())
