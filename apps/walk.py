@@ -70,6 +70,7 @@ def around(address: Address, count: int, walk: Walk | None) -> Neighbours:
 
 
 def random_unit(address: Address, alive: np.ndarray) -> str:
-    """Some live unit of the same basis."""
-    index = int(np.random.default_rng().choice(alive)) if len(alive) else address.index
+    """Another live unit of the same basis, or the unit itself if there is none."""
+    others = alive[alive != address.index]
+    index = int(np.random.default_rng().choice(others)) if len(others) else address.index
     return f"{address.model}/{address.site}/{address.basis}/{index}"

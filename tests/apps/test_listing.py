@@ -92,3 +92,6 @@ def test_random_goes_to_a_live_unit():
     here = Address(MODEL, SITE, "neurons", 3)
     assert random_unit(here, np.array([9])) == f"{MODEL}/{SITE}/neurons/9"
     assert random_unit(here, np.array([], int)) == str(here)
+    assert random_unit(here, np.array([here.index])) == str(here)
+    drawn = {random_unit(here, np.array([here.index, 9, 11])) for _ in range(100)}
+    assert drawn == {f"{MODEL}/{SITE}/neurons/{index}" for index in (9, 11)}
