@@ -26,6 +26,10 @@ python -m tests.benchmarks peers [--quick] [flags of `interp bench`]
 
 Whole training steps beside other trainers: `tests.benchmarks.beside`, about 25 minutes.
 
+python -m tests.benchmarks trainer [--quick] [--out FOLDER]
+
+All that is asked of a training step, as one table: `tests.benchmarks.trainer`, about 50 minutes.
+
 python -m tests.benchmarks quality STORE SITE [flags]
 
 What dictionaries are worth beside the peers' at equal steps: `tests.benchmarks.quality`.
@@ -44,7 +48,17 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.benchmarks import beside, dashboards, gpu, quality, recovery, step, storing, together
+from tests.benchmarks import (
+    beside,
+    dashboards,
+    gpu,
+    quality,
+    recovery,
+    step,
+    storing,
+    together,
+    trainer,
+)
 
 ROUNDS = 5
 
@@ -87,6 +101,8 @@ def main(names: list[str]) -> int:
         return 0
     if names[:1] == ["peers"]:
         return beside.main(names[1:])
+    if names[:1] == ["trainer"]:
+        return trainer.main(names[1:])
     if names[:1] == ["quality"]:
         return quality.main(names[1:])
     if names[:1] == ["dashboards"]:
@@ -105,7 +121,7 @@ def main(names: list[str]) -> int:
         known = ", ".join(
             [
                 *benchmarks,
-                "recovery, step, together, peers, quality, dashboards and gpu, each alone",
+                "recovery, step, together, peers, trainer, quality, dashboards and gpu, each alone",
             ]
         )
         print(f"unknown benchmark {unknown[0]!r}; known: {known}", file=sys.stderr)

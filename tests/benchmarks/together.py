@@ -12,8 +12,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +32,16 @@ ROUNDS = 3
 
 
 def main(*, quick: bool) -> None:
+    for one in shares(quick=quick):
+        print(
+            f"eight dictionaries, {one['steps']} steps each, as one of eight {one['label']}: "
+            f"{one['share']:.2f} of the time; {one['one_s']:.1f} s and {one['eight_s']:.1f} s",
+            flush=True,
+        )
+
+
+def shares(*, quick: bool) -> Iterator[dict[str, Any]]:
+    """Of commands and of calls: the median share of the time, and the seconds of one and eight."""
     steps, rounds = (8, 1) if quick else (50, ROUNDS)
     with tempfile.TemporaryDirectory() as place:
         store = planted_store(Workspace.at(Path(place) / "store").store("planted"))
@@ -46,11 +58,7 @@ def main(*, quick: bool) -> None:
                 pairs.append((one, eight))
             one, eight = (statistics.median(column) for column in zip(*pairs, strict=True))
             share = statistics.median(a / b for a, b in pairs)
-            print(
-                f"eight dictionaries, {steps} steps each, as one of eight {label}: "
-                f"{share:.2f} of the time; {one:.1f} s and {eight:.1f} s",
-                flush=True,
-            )
+            yield {"label": label, "steps": steps, "share": share, "one_s": one, "eight_s": eight}
 
 
 def planted_store(path: Path) -> ActivationStore:
