@@ -1,7 +1,8 @@
 """One shard of a plan: windows through the model, rows into arrays.
 
 1. The shard's windows are sorted by length, longest first, and batched, so that little is padded;
-   padding stands to the right, where a causal model does not see it, and is dropped.
+   padding stands to the right, where a causal model does not see it, and is dropped. Widths and
+   numbers of windows are rounded, so that a capture of any length has few shapes of batches.
 2. One forward pass per batch reads every wanted site and stops after the deepest.
 3. Rows go to their place in preallocated arrays in their stored type. Infinities that the stored
    type made of finite numbers are cut to its largest and counted; others are an error.
@@ -94,10 +95,11 @@ class ShardRunner:
         bad: dict[str, int] = {}
         at = 0
         while at < len(order):
-            width = int(lengths[order[at]]) + self._plan.offset
-            batch = order[at : at + max(1, self._batch_tokens // width)]
+            longest = min(_even(int(lengths[order[at]])), self._plan.span)
+            width = longest + self._plan.offset
+            batch = order[at : at + _count(self._batch_tokens // width, len(order) - at)]
             try:
-                self._batch(starts[batch], lengths[batch], first, dtypes, out, bad)
+                self._batch(starts[batch], lengths[batch], longest, first, dtypes, out, bad)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not _out_of_memory(error):
                     raise
@@ -123,15 +125,16 @@ class ShardRunner:
         self,
         starts: np.ndarray,
         lengths: np.ndarray,
+        longest: int,
         first: int,
         dtypes: Mapping[str, DType],
         out: ShardRows,
         bad: dict[str, int],
     ) -> None:
         offset = self._plan.offset
-        inside = np.arange(int(lengths[0])) < lengths[:, None]
-        rows = (starts[:, None] + np.arange(int(lengths[0])))[inside]
-        shape = (len(starts), offset + int(lengths[0]))
+        inside = np.arange(longest) < lengths[:, None]
+        rows = (starts[:, None] + np.arange(longest))[inside]
+        shape = (len(starts), offset + longest)
         tokens = np.full(shape, self._model.pad, np.int64)
         tokens[:, offset:][inside] = self._plan.tokens[rows]
         if self._bos is not None:
@@ -186,6 +189,20 @@ class ShardRunner:
         cut = torch.isfinite(values) & ~torch.isfinite(stored)
         out.overflow[site] = out.overflow.get(site, 0) + int(cut.sum())
         stored.copy_(values.clamp(-LARGEST[dtype], LARGEST[dtype]))
+
+
+def _even(length: int, step: int = 32) -> int:
+    return -(-length // step) * step
+
+
+def _count(most: int, left: int) -> int:
+    """Windows of the next batch: as many as fit, of the last ones a power of two.
+
+    So few shapes ever occur: the library keeps code and memory for each shape of a product that it
+    has seen, 3 MB for each shape of SmolLM2's batches, and every shard would end in a new one.
+    """
+    most = max(1, most)
+    return most if left >= most else 1 << (left.bit_length() - 1)
 
 
 def _array(

@@ -26,6 +26,10 @@ python -m tests.benchmarks peers [--quick] [flags of `interp bench`]
 
 Whole training steps beside other trainers: `tests.benchmarks.beside`, about 25 minutes.
 
+python -m tests.benchmarks memory [--quick]
+
+Resident memory of a capture of ten times as many tokens: `tests.benchmarks.memory`.
+
 python -m tests.benchmarks trainer [--quick] [--out FOLDER]
 
 All that is asked of a training step, as one table: `tests.benchmarks.trainer`, about 50 minutes.
@@ -52,6 +56,7 @@ from tests.benchmarks import (
     beside,
     dashboards,
     gpu,
+    memory,
     quality,
     recovery,
     step,
@@ -101,6 +106,8 @@ def main(names: list[str]) -> int:
         return 0
     if names[:1] == ["peers"]:
         return beside.main(names[1:])
+    if names in (["memory"], ["memory", "--quick"]):
+        return memory.main(quick="--quick" in names)
     if names[:1] == ["trainer"]:
         return trainer.main(names[1:])
     if names[:1] == ["quality"]:
@@ -121,7 +128,8 @@ def main(names: list[str]) -> int:
         known = ", ".join(
             [
                 *benchmarks,
-                "recovery, step, together, peers, trainer, quality, dashboards and gpu, each alone",
+                "recovery, step, together, memory, peers, trainer, quality, dashboards and gpu,"
+                " each alone",
             ]
         )
         print(f"unknown benchmark {unknown[0]!r}; known: {known}", file=sys.stderr)
