@@ -32,7 +32,7 @@ Resident memory of a capture of ten times as many tokens: `tests.benchmarks.memo
 
 python -m tests.benchmarks trainer [--quick] [--out FOLDER]
 
-All that is asked of a training step, as one table: `tests.benchmarks.trainer`, about 50 minutes.
+All that is asked of a training step, as one table: `tests.benchmarks.trainer`, about 60 minutes.
 
 python -m tests.benchmarks quality STORE SITE [flags]
 

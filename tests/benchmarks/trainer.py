@@ -2,7 +2,7 @@
 
 python -m tests.benchmarks trainer [--quick] [--out FOLDER]
 
-Some 50 minutes: whole steps of all trainers (25 s of steps each), TopK with one matrix library for
+Some 60 minutes: whole steps of all trainers (25 s of steps each), TopK with one matrix library for
 all and with 16,384 latents, growth with latents and batch, the share of the machine's bound, and
 eight dictionaries on one stream. Each part is kept in the folder as JSON when it is done, with the
 versions and peers it was measured by, so that a second call with the same goes on where the first
