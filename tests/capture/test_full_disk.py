@@ -1,4 +1,4 @@
-"""A disk that is really full: a small one, mounted in a namespace of the test's own."""
+"""A disk that is really full, or read-only: one mounted in a namespace of the test's own."""
 
 import json
 import os
@@ -29,16 +29,26 @@ def mounted(size, *options):
     subprocess.run(["mount", "-t", "tmpfs", "-o", option, "none", disk], check=True)
 
 
+def captured():
+    return main([*command, "--workspace", disk, "--out", "mine"])
+
+
+def took(what, code):
+    print(f"{what}: ended with {code}", file=sys.stderr)
+
+
 mounted(sizes[0])
 for number, size in enumerate(sizes):
     mounted(size, "remount")
-    code = main([*command, "--workspace", disk, "--out", "mine"])
-    print(f"ended with {code}", file=sys.stderr)
+    took("full", captured())
     shutil.copytree(f"{disk}/stores/mine", f"{taken}/{number}")
-mounted("64m", "remount")
-code = main([*command, "--workspace", disk, "--out", "mine"])
+mounted("64m", "remount", "ro")
+took("read-only", captured())
+mounted("64m", "remount", "rw")
+took("whole", captured())
+mounted("64m", "remount", "ro")
+took("sealed and read-only", main(["verify", "mine", "--workspace", disk]))
 shutil.copytree(f"{disk}/stores/mine", f"{taken}/whole")
-sys.exit(code)
 """
 
 
@@ -52,7 +62,7 @@ def can_mount(folder: Path) -> bool:
     ).returncode
 
 
-def test_a_full_disk_is_one_sentence_and_the_same_command_continues(
+def test_a_full_or_read_only_disk_is_one_sentence_and_the_same_command_continues(
     saved, texts, workspace, tmp_path
 ) -> None:
     disk, taken = tmp_path / "disk", tmp_path / "taken"
@@ -75,7 +85,15 @@ def test_a_full_disk_is_one_sentence_and_the_same_command_continues(
     errors = [line for line in done.stderr.splitlines() if "no space left" in line]
     assert len(errors) == len(SIZES)
     assert all(str(disk / "stores" / "mine") in line and "continues" in line for line in errors)
-    assert done.stderr.count("ended with 1") == len(SIZES)
+    assert done.stderr.count("full: ended with 1") == len(SIZES)
+    (error,) = (line for line in done.stderr.splitlines() if "Read-only file system" in line)
+    assert error.startswith(f"interp capture: cannot write {disk}")
+    for end in (
+        "read-only: ended with 1",
+        "whole: ended with 0",
+        "sealed and read-only: ended with 0",
+    ):
+        assert end in done.stderr
     assert "Traceback" not in done.stderr
     assert main([*command, "--out", "whole"]) == 0
     whole = bytes_of(workspace.store("whole"))
