@@ -37,6 +37,15 @@ def test_the_bound_is_the_stated_formula(monkeypatch) -> None:
     assert report["reached"] == pytest.approx(0.25)
 
 
+def test_a_product_measured_in_a_busy_moment_is_no_slower_than_the_steps_own(monkeypatch) -> None:
+    monkeypatch.setattr(module, "product_speed", lambda *size: 1e6)
+    monkeypatch.setattr(module, "memory_speed", lambda: 1e15)
+    report = module.profile([{"encode": 0.2, "select": 0.1, "whole": 0.5}], 100, 30, 70)
+    assert report["reached"] == pytest.approx(0.4)
+    mixed = module.profile([{"encode": 0.2, "dense": 0.1, "whole": 0.5}], 100, 30, 70)
+    assert mixed["bound_ms"] == pytest.approx(2e3 * 100 * 30 * 70 / 1e6)
+
+
 def test_speeds_are_those_of_the_machine() -> None:
     assert 1e8 < module.product_speed(256, 64, 512) < 1e15
     assert 1e7 < module.memory_speed(megabytes=6) < 1e14
