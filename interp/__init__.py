@@ -11,7 +11,12 @@ Names are loaded on first use (PEP 562): importing the package costs millisecond
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# Heeded if it is set before torch is loaded. Else torch's threads wait for their next work by
+# spinning, and our own and everybody else's on the machine wait for them.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from interp.capture import CaptureConfig, capture

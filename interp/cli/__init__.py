@@ -51,8 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.parse_args(arguments)  # answers --help, --version and wrong use, and exits
         parser.print_help()
         return 2
-    # Before torch is imported: threads that wait by spinning stall on a machine shared with others.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     interrupt.wait_for_imports()
     try:

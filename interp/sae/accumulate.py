@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.sae.kernels import StepResult
+from interp.sae.kernels import StepResult, Weights
 from interp.sae.learner import Learner
 
 
@@ -44,26 +44,31 @@ def in_parts(
     total: StepResult | None = None
     for part in x.split(rows):
         result, share = step(part, variance, dead), len(part) / len(x)
-        total = _times(result, share) if total is None else _plus(total, result, share)
+        gradients = _summed(total.gradients if total else None, result.gradients, share)
+        total = replace(joined(total, result, share), gradients=gradients)
     assert total is not None
     return total
 
 
-def _times(result: StepResult, share: float) -> StepResult:
-    """New tensors: a backend may use the memory of those it returned again."""
-    return replace(
-        result,
-        loss=result.loss * share,
-        unexplained=result.unexplained * share,
-        aux=result.aux * share,
-        l0=result.l0 * share,
-        gradients=result.gradients.like([g * share for _, g in result.gradients.items()]),
-    )
-
-
-def _plus(total: StepResult, part: StepResult, share: float) -> StepResult:
-    for (_, sum_), (_, more) in zip(total.gradients.items(), part.gradients.items(), strict=True):
+def _summed(total: Weights | None, part: Weights, share: float) -> Weights:
+    """In new tensors: a backend may use the memory of those it returned again."""
+    if total is None:
+        return part.like([g * share for _, g in part.items()])
+    for (_, sum_), (_, more) in zip(total.items(), part.items(), strict=True):
         sum_.add_(more, alpha=share)
+    return total
+
+
+def joined(total: StepResult | None, part: StepResult, share: float) -> StepResult:
+    """What is known after one more part, which counts ``share``; gradients are left as they are."""
+    if total is None:
+        return replace(
+            part,
+            loss=part.loss * share,
+            unexplained=part.unexplained * share,
+            aux=part.aux * share,
+            l0=part.l0 * share,
+        )
     return replace(
         total,
         loss=total.loss + part.loss * share,
@@ -71,5 +76,10 @@ def _plus(total: StepResult, part: StepResult, share: float) -> StepResult:
         aux=total.aux + part.aux * share,
         l0=total.l0 + part.l0 * share,
         fired=total.fired | part.fired,
-        smallest=torch.minimum(total.smallest, part.smallest),
+        smallest=_least(total.smallest, part.smallest),
     )
+
+
+def _least(a: Float[Tensor, ""], b: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """The smaller of two smallest active values, of which 0 means that nothing was active."""
+    return torch.where((a > 0) & (b > 0), torch.minimum(a, b), torch.maximum(a, b))

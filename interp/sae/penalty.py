@@ -33,23 +33,24 @@ SmolLM2 a Gated dictionary so reached FVE .730 with 16 latents a token instead o
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.errors import ConfigError
-from interp.sae.accumulate import in_parts
+from interp.sae.accumulate import joined
 from interp.sae.architecture import Architecture
 from interp.sae.kernels import StepResult, Weights
 from interp.sae.kernels.clock import timed
+from interp.sae.kernels.gradients import Sums
 from interp.sae.kernels.pairs import AllPairs, Pairs
 from interp.sae.kernels.scratch import Scratch
 from interp.sae.learner import Learner
 
-ROWS = 1024
+ROWS = 512
 """Rows in one dense array on a CPU."""
 
 
@@ -116,6 +117,11 @@ class Terms:
     sparsity: Float[Tensor, ""]
     aux: Float[Tensor, ""]
 
+    @property
+    def loss(self) -> Float[Tensor, ""]:
+        """Their sum."""
+        return self.unexplained + self.sparsity + self.aux
+
 
 class PenaltyLearner(Learner):
     """Differentiates the terms that a subclass states."""
@@ -163,40 +169,54 @@ class PenaltyLearner(Learner):
     ) -> StepResult:
         """See `Learner.step`."""
         if not self.lists:
-            return self._differentiated(AllPairs(self._leaves(), x, variance), dead, "dense")
-        from interp.sae.kernels.listedpairs import ListedPairs, find  # numba is slow to import
+            return self._textbook(x, variance, dead)
+        sums, total = Sums(self.weights, self._scratch), None
+        for pairs, way in self._parts(sums, x, variance):
+            share = pairs.n / len(x)
+            with torch.enable_grad(), timed(way):
+                terms = self.loss(pairs, dead)
+                sums.differentiate(terms.loss * share)
+            total = joined(total, self._result(pairs, terms, self.weights), share)
+        assert total is not None
+        return replace(total, gradients=sums.finish())
 
-        found = find(self._scratch, self.weights, x, self.floor())
+    def _parts(self, sums: Sums, x: Tensor, variance: float) -> Iterator[tuple[Pairs, str]]:
+        """The batch, listed where its first rows say so, as many rows at a time as memory asks."""
+        from interp.sae.kernels.densepairs import DensePairs  # numba is slow to import
+        from interp.sae.kernels.listedpairs import DENSITY, ENTRIES, ListedPairs, find
+
+        given, floor = (self._scratch, self.weights), self.floor()
+        entries = ENTRIES if self.additive() else None
+        found, start = find(*given, x, floor, density=DENSITY, entries=entries), 0
         if found is None:
-            return in_parts(self._dense, x, variance, dead, ROWS if self.additive() else None)
-        leaves = self._leaves()
-        return self._differentiated(ListedPairs(leaves, x, variance, found), dead, "listed")
+            for part in x.split(ROWS if self.additive() else len(x)):
+                yield DensePairs(sums, part, variance), "dense"
+        while found is not None:
+            yield ListedPairs(sums, found, variance), "listed"
+            start, found = start + len(found.x), None
+            if start < len(x):
+                found = find(*given, x[start:], floor, density=1.0, entries=entries)
 
-    def _dense(self, x: Tensor, variance: float, dead: Tensor | None) -> StepResult:
-        from interp.sae.kernels.densepairs import DensePairs
-
-        return self._differentiated(DensePairs(self._leaves(), x, variance), dead, "dense")
-
-    def _leaves(self) -> Weights:
-        return self.weights.like([t.detach().requires_grad_() for _, t in self.weights.items()])
-
-    def _differentiated(self, pairs: Pairs, dead: Tensor | None, part: str) -> StepResult:
-        x, leaves = pairs.x, [tensor for _, tensor in pairs.weights.items()]
-        with torch.enable_grad(), timed(part):
+    def _textbook(self, x: Tensor, variance: float, dead: Tensor | None) -> StepResult:
+        leaves = [t.detach().requires_grad_() for _, t in self.weights.items()]
+        pairs = AllPairs(self.weights.like(leaves), x, variance)
+        with torch.enable_grad(), timed("dense"):
             terms = self.loss(pairs, dead)
-            loss = terms.unexplained + terms.sparsity + terms.aux
-            gradients = torch.autograd.grad(loss, leaves)
-        with torch.no_grad():
-            z = terms.z.detach()
-            self.observe(pairs, z)
-            counts, smallest = pairs.fired(z)
+            gradients = torch.autograd.grad(terms.loss, leaves)
+        return self._result(pairs, terms, self.weights.like(gradients))
+
+    @torch.no_grad()
+    def _result(self, pairs: Pairs, terms: Terms, gradients: Weights) -> StepResult:
+        z = terms.z.detach()
+        self.observe(pairs, z)
+        counts, smallest = pairs.fired(z)
         return StepResult(
-            loss=loss.detach(),
+            loss=terms.loss.detach(),
             unexplained=terms.unexplained.detach(),
             aux=terms.aux.detach(),
-            gradients=self.weights.like(gradients),
+            gradients=gradients,
             fired=counts > 0,
-            l0=counts.sum().to(x.dtype) / len(x),
+            l0=counts.sum().to(z.dtype) / pairs.n,
             smallest=smallest,
         )
 

@@ -1,0 +1,1 @@
+import interp as interp  # before torch, whose threads otherwise wait by spinning

@@ -85,13 +85,18 @@ def assert_agree(listed, dense) -> None:
     shift=st.sampled_from([-30.0, -3.0, 0.0, 30.0]),
     dead=st.sampled_from(["none", "some", "all"]),
     density=st.sampled_from([1.0, -1.0]),
+    entries=st.sampled_from([1, 100, 2**20]),
 )
 def test_lists_and_compiled_passes_equal_the_formulas(
-    kind, seed, n, d_in, shift, dead, density
+    kind, seed, n, d_in, shift, dead, density, entries
 ) -> None:
-    """Nothing active, everything active, all dead, a row, a column; listed, and never listed."""
+    """Nothing active, everything active, all dead, a row, a column; listed, and never listed.
+
+    Lists are of three rows, of some, or of the whole batch.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "DENSITY", density)
+        patch.setattr(module, "ENTRIES", entries)
         patch.setattr(module, "CHUNK", 8 * 3)  # bytes of float64: three rows at a time
         learner, x, some = problem(kind, seed, n, d_in, shift)
         mask = {"none": None, "some": some, "all": torch.ones_like(some)}[dead]
@@ -104,6 +109,54 @@ def test_dense_arrays_of_some_rows_at_a_time_equal_those_of_all(kind: str, monke
     monkeypatch.setattr(penalty, "ROWS", 7)
     learner, x, dead = problem(kind, 6, 40, 9, 0.0)
     assert_agree(*both(learner, x, dead))
+
+
+@pytest.mark.parametrize("entries", [1, 100, 10**6])
+def test_a_list_holds_about_as_many_pairs_as_it_may(entries: int, monkeypatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", 8 * 3)
+    monkeypatch.setattr(module, "ENTRIES", entries)
+    parts, find = [], module.find
+
+    def watched(*args, **limits):
+        found = find(*args, **limits)
+        assert found is not None
+        parts.append((len(found.x), len(found.latents)))
+        return found
+
+    monkeypatch.setattr(module, "find", watched)
+    monkeypatch.setattr(module, "DENSITY", 1.0)
+    learner, x, _ = problem("l1", 7, 40, 9, -2.0)
+    learner.step(x, 5.0, None)
+    assert sum(rows for rows, _ in parts) == 40
+    assert all(rows <= 3 or pairs < 2 * entries for rows, pairs in parts)
+    assert {1: len(parts) == 14, 100: 2 < len(parts) < 14, 10**6: len(parts) == 1}[entries]
+
+
+def test_formulas_may_ask_for_products_and_pre_activations_twice(monkeypatch) -> None:
+    """Every gradient adds to the others', though their arrays lie in memory used again."""
+    monkeypatch.setattr(module, "DENSITY", 1.0)
+    learner, x, dead = problem("l1", 8, 40, 9, 0.0)
+    loss = learner.loss
+
+    def twice(pairs, dead):
+        terms = loss(pairs, dead)
+        z = pairs.pre().relu() * 0.5
+        more = pairs.sums(z) @ pairs.norms() + pairs.unexplained(z)
+        lifted = (pairs.products() + pairs.each(pairs.weights.b_enc)).relu()
+        return dataclasses.replace(terms, aux=terms.aux + more + lifted.sum())
+
+    monkeypatch.setattr(learner, "loss", twice)
+    for density in (1.0, -1.0):
+        monkeypatch.setattr(module, "DENSITY", density)
+        assert_agree(*both(learner, x, dead))
+
+
+def test_a_decoder_row_of_zeros_receives_what_the_formulas_give_it(monkeypatch) -> None:
+    for density in (1.0, -1.0):
+        monkeypatch.setattr(module, "DENSITY", density)
+        learner, x, dead = problem("l1", 9, 40, 9, 0.0)
+        learner.weights.decoder[3] = 0
+        assert_agree(*both(learner, x, dead))
 
 
 @every
@@ -133,8 +186,8 @@ def listings(monkeypatch) -> list[bool]:
     told: list[bool] = []
     find = module.find
 
-    def watched(*args):
-        found = find(*args)
+    def watched(*args, **limits):
+        found = find(*args, **limits)
         told.append(found is not None)
         return found
 

@@ -150,6 +150,7 @@ def gather(
     scale: float,
     table: Array,
     sums: Array,
+    fresh: bool,
 ) -> None:
     """Σ scale · weight · row of ``table`` over the entries of latents ``first`` to ``last``.
 
@@ -162,7 +163,8 @@ def gather(
         weights: of the entries, in the list's order.
         scale: of all weights.
         table: one row each row of the batch.
-        sums: receives one row each latent.
+        sums: one row each latent, to which its sum is added.
+        fresh: whether they begin at zero, whatever they hold.
     """
     some, which = np.empty(len(table), weights.dtype), np.empty(len(table), np.int32)
     factor = weights.dtype.type(scale)
@@ -173,5 +175,39 @@ def gather(
             if weight != 0:
                 some[active], which[active] = factor * weight, rows[place]
                 active += 1
-        sums[j] = 0
+        if fresh:
+            sums[j] = 0
         add_rows(sums[j], table, which[:active], some[:active])
+
+
+@compiled
+@no_type_check
+def total(first: int, last: int, offsets: Array, places: Array, values: Array, sums: Array) -> None:
+    """Sum the entries of each of the latents ``first`` to ``last``, in double precision."""
+    for j in range(first, last):
+        sum_ = 0.0
+        for place in range(offsets[j], offsets[j + 1]):
+            sum_ += values[places[place]]
+        sums[j] = sum_
+
+
+@compiled
+@no_type_check
+def tally(
+    first: int,
+    last: int,
+    offsets: Array,
+    places: Array,
+    values: Array,
+    counts: Array,
+    least: Array,
+) -> None:
+    """How many of each latent's entries are positive, and the smallest such; infinity if none."""
+    for j in range(first, last):
+        count, low = 0, np.inf
+        for place in range(offsets[j], offsets[j + 1]):
+            value = values[places[place]]
+            if value > 0:
+                count += 1
+                low = min(low, value)
+        counts[j], least[j] = count, low

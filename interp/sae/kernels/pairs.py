@@ -45,6 +45,10 @@ class Pairs(ABC):
     def each(self, per_latent: Float[Tensor, " latents"]) -> Float[Tensor, "*latents"]:
         """A number a latent, such that it combines with the pairs."""
 
+    def norms(self) -> Float[Tensor, " latents"]:
+        """The lengths of the decoder's rows."""
+        return self.weights.decoder.norm(dim=1)
+
     @abstractmethod
     def unexplained(self, z: Float[Tensor, "*pairs"], *, frozen: bool = False) -> Float[Tensor, ""]:
         """The fraction of the site's variance that z decoder + b_dec leaves unexplained.

@@ -25,11 +25,19 @@ class Scratch(dict[str, Tensor]):
             kept = self[name] = torch.empty(room, dtype=dtype, device=like.device)
         return kept[:room].view(shape)
 
-    def grow(self, name: str, filled: int, room: int, dtype: Any) -> Tensor:
-        """Memory for at least so many numbers, of which the first ``filled`` are kept."""
+    def grow(self, name: str, filled: int, room: int, dtype: Any, likely: int = 0) -> Tensor:
+        """Memory for at least so many numbers, of which the first ``filled`` are kept.
+
+        Args:
+            name: of the memory.
+            filled: how many numbers are in use.
+            room: how many there must be.
+            dtype: theirs.
+            likely: how many there may have to be before long; by default a quarter more.
+        """
         kept = self.get(name)
         if kept is None or kept.dtype != dtype or len(kept) < room:
-            larger = torch.empty(room * 5 // 4, dtype=dtype)
+            larger = torch.empty(max(room, likely or room * 5 // 4), dtype=dtype)
             if kept is not None and filled:
                 larger[:filled] = kept[:filled]
             kept = self[name] = larger

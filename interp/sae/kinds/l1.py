@@ -143,7 +143,7 @@ class L1Learner(PenaltyLearner):
         """See `PenaltyLearner.loss`."""
         pre = pairs.pre()
         z = pre.relu()
-        norms = pairs.weights.decoder.norm(dim=1)
+        norms = pairs.norms()
         strength = self.config.l1_coefficient * self.config.ramp(self.progress)
         price = float(self._factor) * self._price(pairs, z, norms)
         # the norms are held constant here: else dead latents would rather shrink their rows
