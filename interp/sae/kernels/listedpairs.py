@@ -55,10 +55,10 @@ class Found:
     rows: Array
     places: Array
     taken: Counter[str] = field(default_factory=Counter[str])
-    """Which of the scratch memory this batch has taken, and how often."""
+    """Which of the scratch memory is this list's, and how often."""
 
     def room(self, name: str, *shape: int, like: Tensor) -> Tensor:
-        """Scratch memory that nothing else of this batch has."""
+        """Scratch memory that nothing else of this list has."""
         self.taken[name] += 1
         again = self.taken[name]
         return self.scratch.room(name if again == 1 else f"{name} {again}", *shape, like=like)
@@ -113,8 +113,6 @@ def find(
     starts, filled = np.zeros(n + 1, np.int64), 0
     products, latents = x.new_empty(0), np.empty(0, np.int32)
     for begin, some in scratch.products(centred, weights.encoder, CHUNK):
-        if begin >= n:
-            break
         part = starts[begin + 1 : begin + len(some) + 1]
         share(count, even(len(some)), some.numpy(), *given, part)
         if begin == 0:
@@ -130,6 +128,8 @@ def find(
         into = (starts, products.numpy(), latents)
         share(collect, even(len(some)), begin, some.numpy(), *given, *into)
         filled = room
+        if begin + len(some) >= n:
+            break
     x, centred, starts, latents = x[:n], centred[:n], starts[: n + 1], latents[:filled]
     offsets = scratch.room("offsets", width + 1, like=x, dtype=torch.int64).numpy()
     rows = scratch.room("rows", filled, like=x, dtype=torch.int32).numpy()
