@@ -9,7 +9,6 @@ as such it takes over each part:
 - AuxK is divided by the part's own residual, and quadratic-l0 squares the part's own distance.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -28,22 +27,11 @@ def accumulated(
     rows: int | None,
 ) -> StepResult:
     """`Learner.step` over at most so many rows at a time."""
-    return in_parts(learner.step, x, variance, dead, rows)
-
-
-def in_parts(
-    step: Callable[[Tensor, float, Tensor | None], StepResult],
-    x: Float[Tensor, "n d_in"],
-    variance: float,
-    dead: Bool[Tensor, " latents"] | None,
-    rows: int | None,
-) -> StepResult:
-    """Any step over at most so many rows at a time."""
     if rows is None or rows >= len(x):
-        return step(x, variance, dead)
+        return learner.step(x, variance, dead)
     total: StepResult | None = None
     for part in x.split(rows):
-        result, share = step(part, variance, dead), len(part) / len(x)
+        result, share = learner.step(part, variance, dead), len(part) / len(x)
         gradients = _summed(total.gradients if total else None, result.gradients, share)
         total = replace(joined(total, result, share), gradients=gradients)
     assert total is not None
