@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Error as PlaywrightError
+from playwright.sync_api import Locator
 
 from apps import launch
 
@@ -24,13 +25,13 @@ FLAGS = [
 ]  # fmt: skip
 AT_REST = """key => {
     const app = document.querySelector("[data-testid=stApp]");
-    const bound = key === "/" ? window.interpSlash
+    const bound = key === null ? true : key === "/" ? window.interpSlash
         : window.hotkeys.getAllKeyCodes().some(each => each.shortcut === key);
     const rests = bound && app.dataset.testScriptState === "notRunning";
     window.restsSince = rests ? window.restsSince ?? performance.now() : undefined;
     return rests && performance.now() - window.restsSince > 300;
 }"""
-"""No run of the page's script for a while, and a key means something to it."""
+"""No run of the page's script for a while, and a key, if one is named, means something to it."""
 
 
 class Visit:
@@ -71,15 +72,26 @@ class Visit:
         self.page.wait_for_function(AT_REST, arg=key)
         self.page.keyboard.press(key)
 
+    def rest(self) -> None:
+        """Wait until no run of the page's script is under way."""
+        self.page.wait_for_function(AT_REST, arg=None)
+
     def wait_for_text(self, text: str) -> None:
         """Wait until a text is visible; if it never is, tell what is there instead."""
+        self._wait_for(self.page.get_by_text(text), text)
+
+    def wait_for(self, selector: str) -> None:
+        """Wait until an element is visible; if it never is, tell what is there instead."""
+        self._wait_for(self.page.locator(selector), selector)
+
+    def _wait_for(self, wanted: Locator, name: str) -> None:
         try:
-            self.page.get_by_text(text).wait_for()
+            wanted.wait_for()
         except PlaywrightError as error:
             there = self.page.locator("[data-testid=stApp]")
             state = there.get_attribute("data-test-script-state")
             raise AssertionError(
-                f"no {text!r} at {self.page.url} ({state}; {self.errors}):\n{there.inner_text()}"
+                f"no {name!r} at {self.page.url} ({state}; {self.errors}):\n{there.inner_text()}"
             ) from error
 
 

@@ -102,10 +102,11 @@ def test_training_and_lab_draw_their_figures(visit):
 
 def test_a_note_survives_its_page(visit):
     visit.open(f"/unit?unit={UNIT}/5", ".ctx-list")
+    visit.rest()
     visit.page.get_by_text("Your note").click()
     visit.page.get_by_label("Label").fill("<img src=x onerror=\"document.title='pwned'\">")
     visit.page.get_by_role("button", name="Save").click()
-    visit.page.wait_for_selector(".note")
+    visit.wait_for(".note")
     visit.open(f"/unit?unit={UNIT}/5", ".note")
     assert "<img src=x" in visit.page.locator(".note").inner_text()
     assert visit.page.locator(".note img").count() == 0
